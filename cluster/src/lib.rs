@@ -1,0 +1,9 @@
+//! Who is here and who owns what; and the [`World`] that a node lives in.
+//!
+//! A node meets the outside only through its world: the clock, chance, sockets, names, blocking work and the disk.
+//! The real one is `node/src/world.rs`, the simulated one lives in `simulations`. That is what lets the same node run
+//! on a network and a clock that a seed decides.
+
+mod world;
+
+pub use world::*;

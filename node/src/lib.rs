@@ -1,0 +1,1 @@
+//! One process: listeners, the journey of a request, admin, start and drain.

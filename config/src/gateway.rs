@@ -3,8 +3,13 @@
 //! These are the nouns that the rest of the workspace speaks. Nothing here can be half-made: a [`Gateway`] comes
 //! out of `check` whole or not at all, and is never changed afterwards.
 
-use crate::{ByteSize, LimitName, ListenerName, Place, Rate, Ratio, RouteId, RouteTable, Secret, ServiceName, written};
-use http::{HeaderName, HeaderValue, Method};
+mod describe;
+mod route;
+
+pub use route::*;
+
+use crate::{ByteSize, LimitName, ListenerName, Place, Rate, Ratio, RouteTable, Secret, ServiceName, written};
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -46,8 +51,10 @@ pub struct Node {
     /// Whose `X-Forwarded-*`, `Forwarded` and PROXY headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How long a draining node still accepts connections, so that load balancers notice.
+    #[serde(serialize_with = "as_written")]
     pub drain_wait: Duration,
     /// How long, after that, requests in flight may take.
+    #[serde(serialize_with = "as_written")]
     pub drain_bound: Duration,
 }
 
@@ -210,11 +217,15 @@ pub enum HostHeader {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Deadlines {
     /// From the first byte of the request to the last of the answer; `None` lets streams live on their idle time.
+    #[serde(serialize_with = "as_written_or_none")]
     pub total: Option<Duration>,
+    #[serde(serialize_with = "as_written")]
     pub connect: Duration,
     /// From the request sent to the head of the answer.
+    #[serde(serialize_with = "as_written")]
     pub first_byte: Duration,
     /// Between two pieces of the answer's body.
+    #[serde(serialize_with = "as_written")]
     pub idle: Duration,
 }
 
@@ -227,7 +238,9 @@ pub struct RetryPolicy {
     /// Share of a service's requests that may be retries, beside `budget_min` a second.
     pub budget: Ratio,
     pub budget_min: u32,
+    #[serde(serialize_with = "as_written")]
     pub backoff_min: Duration,
+    #[serde(serialize_with = "as_written")]
     pub backoff_max: Duration,
 }
 
@@ -236,177 +249,14 @@ pub struct PoolPolicy {
     /// Connections to one endpoint, busy and idle together.
     pub max_connections: usize,
     pub max_idle: usize,
+    #[serde(serialize_with = "as_written")]
     pub idle: Duration,
+    #[serde(serialize_with = "as_written")]
     pub age_max: Duration,
 }
 
-/// A match, what happens to a request that meets it, and what it may cost.
-#[derive(Debug)]
-pub struct Route {
-    pub id: RouteId,
-    pub matcher: Matcher,
-    pub action: Action,
-    /// Taken all or nothing, in this order.
-    pub limits: Vec<Arc<Limit>>,
-    pub networks: Networks,
-    pub request: RequestRewrite,
-    pub response: ResponseRewrite,
-    /// `None` is unlimited.
-    pub max_body: Option<ByteSize>,
-    /// Overrides the service's.
-    pub deadlines: Option<Deadlines>,
-    pub retry: Option<RetryPolicy>,
-    /// Whether `%2F` and `%5C` in a path are passed on as they are; otherwise they are refused.
-    pub encoded_slash: bool,
-    /// Whether `;` in a path is passed on as it is; otherwise it is refused.
-    pub semicolon: bool,
-    /// Whether a request may become a WebSocket.
-    pub websocket: bool,
-    pub place: Place,
-}
-
-/// What a request must be for a route to take it.
-#[derive(Clone, Debug)]
-pub struct Matcher {
-    /// As written in `match`.
-    pub written: Arc<str>,
-    /// Empty means any.
-    pub methods: Vec<Method>,
-    pub host: HostPattern,
-    pub path: PathPattern,
-    pub headers: Vec<(HeaderName, ValueMatch)>,
-    pub query: Vec<(Arc<str>, ValueMatch)>,
-    /// Must match the whole normalised path.
-    pub path_regex: Option<regex::Regex>,
-    /// Higher wins among equals. `None` counts as 0 but does not excuse a tie.
-    pub priority: Option<i32>,
-    /// Listeners it is served on; empty means all.
-    pub listeners: Vec<ListenerName>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum HostPattern {
-    Any,
-    /// Lower case, without a trailing dot or a port.
-    Exact(Arc<str>),
-    /// `*.example.com` is kept as `example.com`; it stands for one or more labels before it.
-    Wildcard(Arc<str>),
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct PathPattern {
-    pub segments: Vec<Segment>,
-    /// `**` or `{name=**}` at the end.
-    pub rest: Option<Rest>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Segment {
-    Literal(Arc<str>),
-    Capture(Arc<str>),
-}
-
-/// The tail of a path, possibly empty. The name is empty for a plain `**`.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Rest(pub Arc<str>);
-
-#[derive(Clone, Debug)]
-pub enum ValueMatch {
-    Exact(Arc<str>),
-    Regex(regex::Regex),
-    Present,
-    Absent,
-}
-
-#[derive(Clone, Debug)]
-pub enum Action {
-    Forward(Forward),
-    Redirect(Redirect),
-    Respond(Respond),
-}
-
-/// One or more services with weights that are not all zero.
-#[derive(Clone, Debug)]
-pub struct Forward {
-    pub split: Vec<(Arc<Service>, u32)>,
-    /// What decides, instead of chance, which service of a split a caller stays with.
-    pub sticky: Option<KeyPart>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Redirect {
-    /// 301, 302, 303, 307 or 308.
-    pub status: u16,
-    /// A location, or parts of one, with captures in braces.
-    pub scheme: Option<Arc<str>>,
-    pub host: Option<Arc<str>>,
-    pub port: Option<u16>,
-    pub path: Option<Template>,
-    pub keep_query: bool,
-}
-
-#[derive(Clone, Debug)]
-pub struct Respond {
-    pub status: u16,
-    pub body: Arc<str>,
-    pub content_type: HeaderValue,
-}
-
-/// Text with captures of the route's path in it: `/v2/{name}`. Captures are written back percent-encoded.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Template(pub Vec<TemplatePart>);
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum TemplatePart {
-    Literal(Arc<str>),
-    Capture(Arc<str>),
-}
-
-/// Deny wins; an empty `allow` allows everyone.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Networks {
-    pub allow: Vec<IpNet>,
-    pub deny: Vec<IpNet>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct RequestRewrite {
-    pub headers: HeaderEdits,
-    pub path: Option<PathRewrite>,
-    /// Parameters set and removed, in this order: remove, then set.
-    pub query_set: Vec<(Arc<str>, Arc<str>)>,
-    pub query_remove: Vec<Arc<str>>,
-}
-
-#[derive(Clone, Debug)]
-pub enum PathRewrite {
-    /// The whole path is made from the template.
-    To(Template),
-    /// Whole segments at the beginning are taken away.
-    StripPrefix(Arc<str>),
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct ResponseRewrite {
-    pub headers: HeaderEdits,
-}
-
-/// Applied in this order: remove, set, add.
-#[derive(Clone, Debug, Default)]
-pub struct HeaderEdits {
-    pub remove: Vec<HeaderName>,
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    pub add: Vec<(HeaderName, HeaderValue)>,
-}
-
-impl HeaderEdits {
-    pub fn is_empty(&self) -> bool {
-        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
-    }
-}
-
 /// The rule: `rate` on average, `burst` at once, counted apart for every value of `key`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Limit {
     pub name: LimitName,
     pub rate: Rate,
@@ -463,6 +313,14 @@ pub struct Admin {
     pub tls: Option<ListenerTls>,
 }
 
+/// Whether two sockets cannot listen on both: the address that stands for all of a family includes each of it. Port 0
+/// is any free one.
+pub fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let family = a.is_ipv4() == b.is_ipv4();
+    let includes = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && family && includes
+}
+
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Telemetry {
     pub access_log: AccessLog,
@@ -495,6 +353,10 @@ pub enum AccessLogTo {
 
 fn as_written<S: Serializer>(duration: &Duration, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(&written(*duration))
+}
+
+fn as_written_or_none<S: Serializer>(duration: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(&duration.map_or("none".to_string(), written))
 }
 
 fn header_name<S: Serializer>(name: &HeaderName, s: S) -> Result<S::Ok, S::Error> {

@@ -7,16 +7,26 @@
 //!
 //! Nothing here opens a socket, knows the time or waits. Only `loader.rs` opens files.
 
+mod check;
+mod diff;
+mod document;
+mod file;
 mod gateway;
+mod loader;
 mod names;
+mod pattern;
 mod problem;
+mod revision;
 mod route;
 mod secret;
 mod units;
 
+pub use diff::{Changes, Diff, diff};
+pub use file::{manual::manual, schema::schema};
 pub use gateway::*;
+pub use loader::{Loaded, OsSource, Source, load, load_text};
 pub use names::*;
-pub use problem::*;
+pub use problem::{Place, Problem, Severity, explain_code};
 pub use route::*;
 pub use secret::*;
 pub use units::*;

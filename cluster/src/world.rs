@@ -65,7 +65,7 @@ pub trait Disk: Send + Sync + 'static {
 
     fn append(&self, path: &Path, content: &[u8]) -> io::Result<()>;
 
-    /// The files of a folder, sorted by name.
+    /// What is in a folder, sorted by name.
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
 
     /// Something that differs whenever the file does, without reading it.

@@ -1,1 +1,22 @@
 //! One process: listeners, the journey of a request, admin, start and drain.
+
+pub mod admin;
+pub mod cli;
+mod drain;
+pub mod explain;
+pub mod json;
+pub mod listener;
+mod node;
+pub mod problem;
+mod rehearsal;
+pub mod reload;
+pub mod request;
+mod snapshot;
+pub mod startup;
+pub mod telemetry;
+pub mod tls;
+mod upstream;
+pub mod world;
+
+pub use rehearsal::{Obstacle, Rehearsal, obstacles, rehearse};
+pub use startup::{Running, StartError, start};

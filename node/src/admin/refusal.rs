@@ -1,0 +1,145 @@
+//! Every answer of admin that is not what was asked for, with its status and code.
+//!
+//! None of them tells more than the caller sent, except to those who have shown the token.
+
+use crate::problem::{self, Problem, Value};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use std::time::Duration;
+
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// No name to be called by, two that differ, or one that is none.
+    NoName,
+    /// A name that is not the node's.
+    Name,
+    Origin,
+    NoToken,
+    WrongToken,
+    TooManyWrongTokens {
+        wait: Duration,
+    },
+    Encoding,
+    NoPage,
+    NoRoute {
+        id: String,
+    },
+    Method {
+        allowed: &'static [Method],
+    },
+    Parameter {
+        detail: String,
+    },
+    MediaType,
+    TooLarge,
+    NotJson {
+        detail: String,
+    },
+    /// JSON, but not a question that can be answered.
+    Question {
+        detail: String,
+    },
+}
+
+impl Refusal {
+    fn code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NoName => (StatusCode::BAD_REQUEST, "E9001"),
+            Self::Name => (StatusCode::MISDIRECTED_REQUEST, "E9002"),
+            Self::Origin => (StatusCode::FORBIDDEN, "E9003"),
+            Self::NoToken => (StatusCode::UNAUTHORIZED, "E9004"),
+            Self::WrongToken => (StatusCode::UNAUTHORIZED, "E9005"),
+            Self::TooManyWrongTokens { .. } => (StatusCode::TOO_MANY_REQUESTS, "E9006"),
+            Self::Encoding => (StatusCode::BAD_REQUEST, "E9007"),
+            Self::NoPage => (StatusCode::NOT_FOUND, "E9008"),
+            Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "E9009"),
+            Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "E9010"),
+            Self::Parameter { .. } => (StatusCode::BAD_REQUEST, "E9011"),
+            Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "E9012"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "E9013"),
+            Self::NotJson { .. } => (StatusCode::BAD_REQUEST, "E9014"),
+            Self::Question { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "E9015"),
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            Self::NoName => "the request names no host, or not exactly one",
+            Self::Name => "the node does not answer to this host",
+            Self::Origin => "another site may not ask this",
+            Self::NoToken => "this needs the admin token",
+            Self::WrongToken => "the token is wrong",
+            Self::TooManyWrongTokens { .. } => "too many wrong tokens",
+            Self::Encoding => "the path is not valid",
+            Self::NoPage => "there is no such page",
+            Self::NoRoute { .. } => "there is no such route",
+            Self::Method { .. } => "the page does not know this method",
+            Self::Parameter { .. } => "a parameter is wrong",
+            Self::MediaType => "the body must be application/json",
+            Self::TooLarge => "the body is too large",
+            Self::NotJson { .. } => "the body is not JSON",
+            Self::Question { .. } => "the question cannot be answered",
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Name => Some("call it by its address, by localhost, or by a name of its certificate".into()),
+            Self::NoToken => Some("send `Authorization: Bearer TOKEN`, as printed at the start or set in [admin]".into()),
+            Self::Encoding => Some("a % is followed by two hexadecimal digits, and the whole is UTF-8".into()),
+            Self::NoRoute { id } => Some(format!("no route has the id `{id}`; /v1/routes lists them")),
+            Self::Parameter { detail } | Self::NotJson { detail } | Self::Question { detail } => Some(detail.clone()),
+            Self::TooLarge => Some(format!("at most {} bytes are read", super::BODY_MAX)),
+            Self::NoName
+            | Self::Origin
+            | Self::WrongToken
+            | Self::TooManyWrongTokens { .. }
+            | Self::NoPage
+            | Self::Method { .. }
+            | Self::MediaType => None,
+        }
+    }
+
+    pub(super) fn response(&self, request_id: &str) -> Response<Bytes> {
+        let (status, code) = self.code();
+        let kind = format!("/errors/{code}");
+        let detail = self.detail();
+        let seconds = match self {
+            Self::TooManyWrongTokens { wait } => Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+            _ => None,
+        };
+        let extra = seconds.map(|seconds| ("retry_after_s", Value::Number(seconds)));
+        let problem = Problem {
+            status,
+            code,
+            kind: &kind,
+            title: self.title(),
+            detail: detail.as_deref(),
+            request_id,
+            trace_id: None,
+            extra: extra.as_slice(),
+        };
+        let mut response = Response::new(problem.body());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
+        match self {
+            Self::NoToken => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"shoal admin\""));
+            }
+            Self::WrongToken => {
+                let challenge = HeaderValue::from_static("Bearer realm=\"shoal admin\", error=\"invalid_token\"");
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            Self::Method { allowed } => {
+                let allowed: Vec<_> = allowed.iter().map(Method::as_str).collect();
+                headers.insert(header::ALLOW, HeaderValue::from_str(&allowed.join(", ")).expect("methods are tokens"));
+            }
+            _ => {}
+        }
+        if let Some(seconds) = seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}

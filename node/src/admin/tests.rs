@@ -1,0 +1,261 @@
+use super::*;
+use config::Secret;
+use http::Request;
+use serde_json::json;
+use std::time::Duration;
+
+/// A node with three routes, one of which has an id that must be encoded.
+struct Scripted(Health);
+
+const ROUTES: [&str; 3] = ["a", "b/{c}", "d"];
+
+impl Look for Scripted {
+    fn health(&self) -> Health {
+        self.0.clone()
+    }
+
+    fn metrics(&self) -> String {
+        "shoal_config_info 1\n".into()
+    }
+
+    fn route(&self, id: &str) -> Option<Value> {
+        ROUTES.contains(&id).then(|| json!({ "id": id }))
+    }
+
+    fn routes(&self, after: Option<&str>, count: usize) -> Vec<(String, Value)> {
+        ROUTES
+            .iter()
+            .filter(|id| after.is_none_or(|after| **id > after))
+            .take(count)
+            .map(|id| ((*id).into(), json!({ "id": id })))
+            .collect()
+    }
+
+    fn config(&self) -> Value {
+        json!({ "revision": "a1f3c9" })
+    }
+
+    fn upstreams(&self) -> Value {
+        json!([])
+    }
+
+    fn explain(&self, question: Value) -> Result<Value, String> {
+        match question["url"].as_str() {
+            Some(url) => Ok(json!({ "verdict": url })),
+            None => Err("`url` is missing".into()),
+        }
+    }
+}
+
+fn admin() -> Admin {
+    Admin::new(Doors {
+        token: Secret::new("right"),
+        metrics_open: false,
+        callers: Callers { bound: ([127, 0, 0, 1], 9901).into(), names: Vec::new(), tls: false },
+    })
+}
+
+fn well() -> Scripted {
+    Scripted(Health { started: true, live: true, ready: true, failing: Vec::new() })
+}
+
+fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
+    let mut request = Request::builder().method(method).uri(target).header("host", "localhost:9901");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(()).expect("a request").into_parts().0
+}
+
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
+fn ask(admin: &Admin, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Response<Bytes> {
+    admin.answer(&request(method, target, headers), &Body::Whole(body.to_owned().into()), &well(), Instant::now(), "req-1")
+}
+
+const TOKEN: (&str, &str) = ("authorization", "Bearer right");
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// Asks with the token and says what comes back.
+#[track_caller]
+fn check(method: &str, target: &str, status: u16, body: &str) {
+    let response = ask(&admin(), method, target, &[TOKEN, JSON], "{\"url\":\"/v1\"}");
+    assert_eq!(response.status(), status, "{method} {target}");
+    let text = String::from_utf8_lossy(response.body());
+    assert!(text.contains(body), "{method} {target}: {text}");
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    assert_eq!(response.headers()["x-request-id"], "req-1");
+    if status >= 400 {
+        let problem: Value = serde_json::from_slice(response.body()).expect("JSON");
+        assert_eq!((&problem["status"], &problem["request_id"]), (&json!(status), &json!("req-1")));
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+    }
+}
+
+#[test]
+fn pages_answer() {
+    check("GET", "/metrics", 200, "shoal_config_info 1\n");
+    check("GET", "/livez", 200, "ok\n");
+    check("GET", "/routes/a", 200, "{\"id\":\"a\"}\n");
+    check("GET", "/v1/routes/b%2F%7Bc%7D", 200, "{\"id\":\"b/{c}\"}");
+    check("GET", "/v1/config", 200, "{\"revision\":\"a1f3c9\"}");
+    check("GET", "/v1/upstreams", 200, "[]");
+    check("POST", "/v1/explain", 200, "{\"verdict\":\"/v1\"}");
+}
+
+#[test]
+fn what_is_not_there_is_a_problem() {
+    check("GET", "/routes/x%22", 404, "\"detail\":\"no route has the id `x\\\"`; /v1/routes lists them\"");
+    check("GET", "/routes/%ff", 400, "E9007");
+    check("GET", "/v1/secrets", 404, "there is no such page");
+    check("GET", "/v1/routes?limit=x", 400, "`limit` is a number from 1 to 500");
+    check("GET", "/v1/config?dry=1", 400, "`dry` is not known here");
+}
+
+#[test]
+fn a_wrong_method_is_told_the_right_ones() {
+    for (method, target, allowed) in [
+        ("POST", "/metrics", "GET, HEAD"),
+        ("DELETE", "/routes/a", "GET, HEAD"),
+        ("OPTIONS", "/v1/config", "GET, HEAD"),
+        ("GET", "/v1/explain", "POST"),
+        ("POST", "/livez", "GET, HEAD"),
+    ] {
+        let response = ask(&admin(), method, target, &[TOKEN], "");
+        assert_eq!((response.status(), &response.headers()["allow"]), (StatusCode::METHOD_NOT_ALLOWED, &HeaderValue::from_static(allowed)));
+    }
+}
+
+#[test]
+fn head_tells_the_length_and_sends_nothing() {
+    for target in ["/metrics", "/livez", "/routes/a", "/v1/routes", "/v1/config", "/v1/upstreams", "/v1/secrets"] {
+        let (get, head) = (ask(&admin(), "GET", target, &[TOKEN], ""), ask(&admin(), "HEAD", target, &[TOKEN], ""));
+        assert_eq!((head.status(), head.body().len()), (get.status(), 0));
+        assert_eq!(head.headers()["content-length"], get.body().len().to_string().as_str());
+        assert_eq!(head.headers().get("etag"), get.headers().get("etag"));
+    }
+}
+
+#[test]
+fn whoever_has_the_content_is_not_sent_it_again() {
+    for target in ["/routes/a", "/v1/routes", "/v1/config", "/v1/upstreams"] {
+        let tag = ask(&admin(), "GET", target, &[TOKEN], "").headers()["etag"].to_str().expect("ASCII").to_owned();
+        let again = ask(&admin(), "GET", target, &[TOKEN, ("if-none-match", &tag)], "");
+        assert_eq!((again.status(), again.body().len()), (StatusCode::NOT_MODIFIED, 0));
+        assert_eq!(again.headers()["etag"], tag);
+    }
+}
+
+#[test]
+fn pages_of_a_list_follow_each_other() {
+    let mut target = "/v1/routes?limit=2".to_owned();
+    let mut seen = Vec::new();
+    loop {
+        let response = ask(&admin(), "GET", &target, &[TOKEN], "");
+        let list: Value = serde_json::from_slice(response.body()).expect("JSON");
+        seen.push(list["items"].as_array().expect("a list").iter().map(|item| item["id"].clone()).collect::<Vec<_>>());
+        let Some(cursor) = list["next"].as_str() else {
+            assert!(!response.headers().contains_key("link"));
+            break;
+        };
+        target = format!("/v1/routes?limit=2&cursor={cursor}");
+        assert_eq!(response.headers()["link"], format!("<{target}>; rel=\"next\""));
+    }
+    assert_eq!(seen, [vec!["a", "b/{c}"], vec!["d"]]);
+}
+
+#[test]
+fn without_the_token_there_is_health_and_nothing_else() {
+    for target in ["/livez", "/readyz", "/startupz"] {
+        assert_eq!(ask(&admin(), "GET", target, &[], "").status(), 200);
+    }
+    for target in ["/metrics", "/routes/a", "/v1/routes", "/v1/config", "/v1/explain", "/v1/secrets", "/"] {
+        for (headers, code) in [(&[][..], "E9004"), (&[("authorization", "Bearer wrong")], "E9005")] {
+            let response = ask(&admin(), "GET", target, headers, "");
+            assert_eq!(response.status(), 401, "{target}");
+            assert!(response.headers()["www-authenticate"].as_bytes().starts_with(b"Bearer"));
+            assert!(String::from_utf8_lossy(response.body()).contains(code));
+        }
+    }
+}
+
+#[test]
+fn metrics_may_be_open() {
+    let admin = Admin::new(Doors { metrics_open: true, ..admin().doors });
+    assert_eq!(ask(&admin, "GET", "/metrics", &[], "").status(), 200);
+    assert_eq!(ask(&admin, "GET", "/v1/config", &[], "").status(), 401);
+}
+
+#[test]
+fn another_site_gets_nothing() {
+    let evil = ("origin", "https://evil.example");
+    assert_eq!(ask(&admin(), "POST", "/v1/explain", &[TOKEN, JSON, evil], "{}").status(), 403);
+    assert_eq!(ask(&admin(), "GET", "/v1/config", &[TOKEN, ("origin", "http://localhost:9901")], "").status(), 200);
+
+    let mut rebound = request("GET", "/v1/config", &[TOKEN]);
+    rebound.headers.insert("host", HeaderValue::from_static("evil.example:9901"));
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    let now = Instant::now();
+    let body = Body::Whole(Bytes::new());
+    assert_eq!(admin().answer(&rebound, &body, &well(), now, "req-1").status(), 421);
+    let mut probe = request("GET", "/readyz", &[]);
+    probe.headers.insert("host", HeaderValue::from_static("10.1.2.3:9901"));
+    assert_eq!(admin().answer(&probe, &body, &well(), now, "req-1").status(), 200);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
+fn guessing_slows_the_guesser_only() {
+    let (admin, start) = (admin(), Instant::now());
+    let status = |token: &str, second| {
+        let head = request("GET", "/v1/config", &[("authorization", token)]);
+        let response = admin.answer(&head, &Body::Whole(Bytes::new()), &well(), start + Duration::from_secs(second), "req-1");
+        let wait = response.headers().get("retry-after").map(|wait| wait.to_str().expect("ASCII").to_owned());
+        (response.status().as_u16(), wait)
+    };
+    for _ in 0..10 {
+        assert_eq!(status("Bearer wrong", 0), (401, None));
+    }
+    assert_eq!(status("Bearer wrong", 1), (429, Some("59".into())));
+    assert_eq!(status("Bearer right", 1), (200, None));
+    assert_eq!(status("Bearer wrong", 60), (401, None));
+}
+
+#[test]
+fn a_question_must_be_json_and_short() {
+    let explain = |headers: &[(&str, &str)], body: &str| ask(&admin(), "POST", "/v1/explain", headers, body).status().as_u16();
+    assert_eq!(explain(&[TOKEN], "{}"), 415);
+    assert_eq!(explain(&[TOKEN, ("content-type", "text/plain")], "{}"), 415);
+    assert_eq!(explain(&[TOKEN, ("content-type", "application/JSON ; charset=utf-8")], "{\"url\":\"/\"}"), 200);
+    assert_eq!(explain(&[TOKEN, JSON], "{"), 400);
+    assert_eq!(explain(&[TOKEN, JSON], "{}"), 422);
+    assert_eq!(explain(&[TOKEN, JSON], &" ".repeat(BODY_MAX + 1)), 413);
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    let now = Instant::now();
+    let unread = admin().answer(&request("POST", "/v1/explain", &[TOKEN, JSON]), &Body::TooLarge, &well(), now, "req-1");
+    assert_eq!(unread.status(), 413);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
+fn what_is_failing_is_told_to_those_who_may_know() {
+    let look = Scripted(Health { started: true, live: true, ready: false, failing: vec!["draining".into()] });
+    let body = |target, headers: &[_]| {
+        let response = admin().answer(&request("GET", target, headers), &Body::Whole(Bytes::new()), &look, Instant::now(), "req-1");
+        (response.status().as_u16(), String::from_utf8_lossy(response.body()).into_owned())
+    };
+    assert_eq!(body("/livez", &[]), (200, "ok\n".into()));
+    assert_eq!(body("/readyz", &[]), (503, "not ready\n".into()));
+    assert_eq!(body("/readyz", &[("authorization", "Bearer wrong")]), (503, "not ready\n".into()));
+    assert_eq!(body("/readyz", &[TOKEN]), (503, "not ready\ndraining\n".into()));
+    assert_eq!(body("/startupz", &[TOKEN]), (200, "ok\ndraining\n".into()));
+}
+
+#[test]
+fn a_public_listener_answers_health_only() {
+    let public = |method, target| health(&request(method, target, &[TOKEN]), &well().0).map(|response| response.status().as_u16());
+    assert_eq!(public("GET", "/readyz"), Some(200));
+    assert_eq!(public("HEAD", "/livez"), Some(200));
+    assert_eq!(public("POST", "/livez"), None);
+    assert_eq!(public("GET", "/metrics"), None);
+}

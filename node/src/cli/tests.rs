@@ -1,0 +1,165 @@
+//! Arguments, and what verbs without a node print and end with.
+
+use super::*;
+
+/// Runs a verb with a file called `shoal.toml` in a folder of its own; `FILE` in the arguments stands for it.
+fn perform(arguments: &str, content: &str) -> (Exit, String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join(FILE);
+    RealWorld::new().disk().replace(&file, content.as_bytes()).expect("a file that can be written");
+    let file = file.display().to_string();
+    let arguments = ["shoal"].into_iter().chain(arguments.split_whitespace());
+    let cli = Cli::try_parse_from(arguments.map(|argument| argument.replace("FILE", &file))).expect("arguments that are understood");
+    let surroundings = Surroundings { world: Arc::new(RealWorld::new()), environment: Arc::default(), program: "shoal".into() };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let performed = cli.verb.perform(&surroundings, &mut Terminal { out: &mut out, err: &mut err });
+    let exit = performed.unwrap_or_else(|failure| {
+        write!(err, "{failure}").expect("a vector takes everything");
+        failure.exit
+    });
+    let text = |bytes| String::from_utf8(bytes).expect("text").replace(&file, "FILE");
+    (exit, text(out), text(err))
+}
+
+#[track_caller]
+fn check(arguments: &str, content: &str, exit: Exit, begins: &str) {
+    let (ended, out, err) = perform(arguments, content);
+    assert_eq!(ended, exit, "{out}{err}");
+    let said = if out.is_empty() { err } else { out };
+    assert!(said.starts_with(begins), "{said}");
+}
+
+const GOOD: &str = r#"
+[listen.main]
+bind = "127.0.0.1:8080"
+[service.hello]
+endpoints = ["http://127.0.0.1:3000"]
+[limit.all]
+rate = "5/min"
+burst = 2
+key = ["client_ip", "header:x-a"]
+[[route]]
+id = "hello"
+match = "GET /hello/{name}"
+service = "hello"
+limit = ["10/s per client_ip", "all"]
+"#;
+
+#[test]
+fn arguments_are_what_clap_takes_them_for() {
+    use clap::CommandFactory;
+    Cli::command().debug_assert();
+    let understood = |arguments: &str| Cli::try_parse_from(arguments.split_whitespace()).is_ok();
+    for good in [
+        "shoal run",
+        "shoal run -c a.toml",
+        "shoal check",
+        "shoal validate a.toml -o json --strict",
+        "shoal config schema",
+        "shoal config show a.toml",
+        "shoal explain GET http://a/ -H a:b -H c:d --on a.toml --client-ip ::1 --listener main -o json",
+        "shoal explain GET http://a/ --admin https://admin.example --token x",
+        "shoal proxy :8080 http://127.0.0.1:3000",
+        "shoal health",
+        "shoal health --url http://127.0.0.1:8080/readyz --within 500ms",
+        "shoal demo --for 5s --rate 5",
+        "shoal demo --no-traffic",
+        "shoal error E2041",
+        "shoal version -o json",
+    ] {
+        assert!(understood(good), "{good}");
+    }
+    for bad in [
+        "shoal",
+        "shoal serve",
+        "shoal run a.toml",
+        "shoal check -o yaml",
+        "shoal explain GET",
+        "shoal explain GET / --client-ip a",
+        "shoal health --within 5",
+        "shoal demo --for soon",
+        "shoal config",
+    ] {
+        assert!(!understood(bad), "{bad}");
+    }
+}
+
+#[test]
+fn a_good_file_is_told_what_it_defines() {
+    let (exit, out, err) = perform("check FILE", GOOD);
+    assert_eq!((exit, err.as_str()), (Exit::Ok, ""), "{out}");
+    let (first, rest) = out.split_once('\n').expect("several lines");
+    assert!(first.starts_with("FILE is good: 0 warnings, revision "), "{first}");
+    let expected = "  \
+  1 listener
+    main  http://127.0.0.1:8080  h1  h2
+  1 service, 1 endpoint
+  1 route
+  2 limits
+    all      5/min burst 2 per client_ip,header:x-a: at most 7 in any 1m for each, on this node
+    hello#1  10/s burst 10 per client_ip: at most 20 in any 1s for each, on this node
+";
+    assert_eq!(rest, expected);
+}
+
+#[test]
+fn errors_and_strictness_decide_the_exit_code() {
+    let unused = format!("{GOOD}[service.other]\nendpoints = [\"http://127.0.0.1:1\"]\n");
+    check("check FILE", &unused, Exit::Ok, "FILE:15:");
+    check("check FILE --strict", &unused, Exit::Errors, "FILE:15:");
+    check("check FILE", "[listen.main]\nbimd = 1\n", Exit::Errors, "FILE:");
+    let (exit, out, _) = perform("check FILE -o json", "[listen.main]\nbimd = 1\n");
+    let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(exit, Exit::Errors);
+    assert_eq!(report["problems"].as_array().map(|problems| problems.len() as u64), report["errors"].as_u64());
+    check("check FILE.missing", "", Exit::Errors, "FILE.missing");
+    check("run -c FILE", "[listen.main]\nbimd = 1\n", Exit::Errors, "FILE:");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_served_is_an_error_of_the_file() {
+    let listener = |name: &str, port: u16| {
+        format!("[listen.{name}]\nbind = \"127.0.0.1:{port}\"\ntls = {{ cert = \"shoal.toml\", key = \"shoal.toml\" }}\n")
+    };
+    let bad = format!("{GOOD}{}{}", listener("secure", 8443), listener("private", 8444));
+    let (exit, out, _) = perform("check FILE", &bad);
+    assert_eq!(exit, Exit::Errors);
+    for (line, name) in [(15, "secure"), (18, "private")] {
+        assert!(out.contains(&format!("FILE:{line}:1  {} [listen.{name}] tls: ", error::TLS)), "{out}");
+    }
+    assert!(out.ends_with("2 errors, 0 warnings\n"), "{out}");
+}
+
+#[test]
+fn a_file_can_be_asked_about_a_request() {
+    check("explain GET http://127.0.0.1:8080/hello/you --on FILE", GOOD, Exit::Ok, "route      hello");
+    let (_, out, _) = perform("explain POST http://127.0.0.1:8080/hello/you --on FILE -o json", GOOD);
+    let explanation: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(explanation["verdict"]["code"], "E4040");
+    assert_eq!(explanation["others"][0]["reason"], "its method is not POST");
+    check("explain GET http://127.0.0.1:8080/ --on FILE --listener other", GOOD, Exit::Usage, "shoal: E6000 there is no listener `other`");
+    check("explain GET http://127.0.0.1:8080/ -H nothing --on FILE", GOOD, Exit::Usage, "shoal: E6000 `nothing` is no header");
+}
+
+#[test]
+fn a_node_that_is_not_there_is_unreachable() {
+    // Port 1 is one that nobody without privileges listens on.
+    check(
+        "explain GET http://127.0.0.1/ --admin 127.0.0.1:1",
+        "",
+        Exit::Unreachable,
+        "shoal: E6005 http://127.0.0.1:1: it cannot be connected to",
+    );
+    check("health --admin 127.0.0.1:1", "", Exit::Failed, "shoal: E6005");
+}
+
+#[test]
+fn small_verbs_answer_at_once() {
+    check("version", "", Exit::Ok, "shoal 0.");
+    check("error e4290", "", Exit::Ok, "E4290\n  A limit of the route");
+    check("error e0000", "", Exit::Failed, "shoal: E6010");
+    check("config schema", "", Exit::Ok, "{");
+    let (_, shown, _) = perform("config show FILE", GOOD);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["routes"][0]["id"], "hello");
+}

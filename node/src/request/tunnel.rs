@@ -1,0 +1,74 @@
+//! Two upgraded connections joined into one, until either ends or both fall silent.
+
+use crate::{drain::Stage, listener::Caller};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+
+/// Carries bytes both ways in a task of its own. The caller's connection counts as open until the tunnel ends.
+pub(crate) fn join(caller_half: OnUpgrade, endpoint_half: OnUpgrade, idle: Duration, caller: Arc<Caller>) {
+    tokio::spawn(async move {
+        let Ok((down, up)) = futures_util::future::try_join(caller_half, endpoint_half).await else { return };
+        let moved = AtomicU64::new(0);
+        let mut down = Watched { io: TokioIo::new(down), moved: &moved };
+        let mut up = Watched { io: TokioIo::new(up), moved: &moved };
+        tokio::select! {
+            // Which side ended, and how, matters to neither: both are closed.
+            _ = copy_bidirectional(&mut down, &mut up) => {}
+            () = silence(&moved, idle) => {}
+            () = caller.listener.drain.reached(Stage::Aborted) => {}
+        }
+        drop(caller);
+    });
+}
+
+async fn silence(moved: &AtomicU64, idle: Duration) {
+    let mut seen = 0;
+    loop {
+        tokio::time::sleep(idle).await;
+        let now = moved.load(Relaxed);
+        if now == seen {
+            return;
+        }
+        seen = now;
+    }
+}
+
+struct Watched<'a> {
+    io: TokioIo<Upgraded>,
+    moved: &'a AtomicU64,
+}
+
+impl AsyncRead for Watched<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if read.is_ready() {
+            self.moved.fetch_add(1, Relaxed);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,261 @@
+//! A revision made ready to serve: what the request path needs of each route and service, looked up once.
+//!
+//! A snapshot is never changed. A journey holds one from beginning to end, so a reload never changes the rules
+//! half-way.
+
+use crate::{
+    request::{quoted, seconds_up},
+    telemetry::{
+        access_log,
+        metrics::{Metrics, RouteMetrics, ServiceMetrics},
+    },
+    tls::{Read, SystemRoots, TlsError, UpstreamTls},
+    upstream::{Upstream, Upstreams},
+};
+use actors::{
+    limiter::{Limiter, Policy},
+    service::{Balancer, RetryBudget, Target},
+};
+use config::{Action, Gateway, KeyPart, LimitMode, Redirect, Respond, Route, RouteTable, Service, ServiceName};
+use http::HeaderValue;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+pub(crate) struct Snapshot {
+    pub(crate) gateway: Arc<Gateway>,
+    /// By `Route::number`.
+    routes: Vec<Arc<LiveRoute>>,
+    pub(crate) services: Vec<Arc<LiveService>>,
+    pub(crate) log: access_log::Policy,
+}
+
+/// Why a revision cannot be made ready.
+#[derive(Debug)]
+pub(crate) struct PrepareError {
+    pub(crate) service: ServiceName,
+    pub(crate) error: TlsError,
+}
+
+/// A route with everything that it needs at hand.
+pub(crate) struct LiveRoute {
+    pub(crate) route: Arc<Route>,
+    pub(crate) action: LiveAction,
+    pub(crate) limits: Vec<LiveLimit>,
+    /// What `RateLimit-Policy` says on this route; absent where no limit is enforced.
+    pub(crate) limit_policies: Option<HeaderValue>,
+    pub(crate) metrics: RouteMetrics,
+}
+
+pub(crate) struct LiveLimit {
+    pub(crate) limit: Arc<config::Limit>,
+    pub(crate) policy: Arc<Policy>,
+    /// The name as a structured field's string.
+    pub(crate) quoted: String,
+}
+
+pub(crate) enum LiveAction {
+    Forward(LiveForward),
+    Redirect(Redirect),
+    Respond(Respond),
+}
+
+pub(crate) struct LiveForward {
+    /// With the running total of weights, so that a number below the last total picks one.
+    pub(crate) split: Vec<(u64, Arc<LiveService>)>,
+    pub(crate) sticky: Option<KeyPart>,
+}
+
+pub(crate) struct LiveService {
+    pub(crate) service: Arc<Service>,
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    pub(crate) balancer: Balancer,
+    pub(crate) budget: Arc<RetryBudget>,
+    pub(crate) metrics: ServiceMetrics,
+}
+
+/// What outlives a revision and is found again by the next.
+pub(crate) struct Lasting<'a> {
+    pub(crate) upstreams: &'a Upstreams,
+    pub(crate) limiter: &'a Limiter,
+    pub(crate) metrics: &'a Arc<Metrics>,
+    pub(crate) roots: &'a SystemRoots,
+    pub(crate) now: Instant,
+    pub(crate) before: Option<&'a Snapshot>,
+}
+
+impl Snapshot {
+    /// Makes a revision ready. Nothing that serves is touched: if this fails, the revision before goes on.
+    pub(crate) fn prepare(gateway: Arc<Gateway>, lasting: &Lasting<'_>, read: Read<'_>, wall: SystemTime) -> Result<Self, PrepareError> {
+        let mut services = HashMap::<ServiceName, Arc<LiveService>>::new();
+        for service in &gateway.services {
+            services.insert(
+                service.name.clone(),
+                Arc::new(
+                    LiveService::prepare(service, lasting, read, wall)
+                        .map_err(|error| PrepareError { service: service.name.clone(), error })?,
+                ),
+            );
+        }
+        let routes = gateway.routes.iter().map(|route| Arc::new(LiveRoute::prepare(route, &services, lasting))).collect();
+        let services = gateway.services.iter().map(|service| services[&service.name].clone()).collect();
+        let log = access_log::Policy::new(&gateway.telemetry.access_log, &gateway.node, &gateway.revision);
+        Ok(Self { gateway, routes, services, log })
+    }
+
+    pub(crate) fn table(&self) -> &RouteTable {
+        &self.gateway.routes
+    }
+
+    pub(crate) fn live(&self, route: &Route) -> &Arc<LiveRoute> {
+        &self.routes[route.number]
+    }
+
+    /// Every limit once, named or inline.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = &LiveLimit> {
+        let mut seen = HashSet::new();
+        self.routes.iter().flat_map(|live| &live.limits).filter(move |limited| seen.insert(limited.limit.name.clone()))
+    }
+
+    pub(crate) fn service(&self, name: &ServiceName) -> Option<&Arc<LiveService>> {
+        self.services.iter().find(|live| live.service.name == *name)
+    }
+}
+
+impl LiveService {
+    fn prepare(service: &Arc<Service>, lasting: &Lasting<'_>, read: Read<'_>, wall: SystemTime) -> Result<Self, TlsError> {
+        let tls = if service.endpoints.iter().any(|endpoint| endpoint.tls) {
+            Some(Arc::new(UpstreamTls::load(&service.tls, service.protocol, lasting.roots, read, wall)?))
+        } else {
+            None
+        };
+        let upstreams: Vec<_> = service
+            .endpoints
+            .iter()
+            .map(|endpoint| lasting.upstreams.adopt(service, endpoint, tls.clone().filter(|_| endpoint.tls), lasting.now))
+            .collect();
+        let candidates = service
+            .endpoints
+            .iter()
+            .zip(&upstreams)
+            .map(|(endpoint, upstream)| Target {
+                weight: endpoint.weight,
+                id: identity(&endpoint.authority()),
+                load: upstream.load.clone(),
+            })
+            .collect();
+        let before = lasting.before.and_then(|before| before.service(&service.name));
+        let budget = match before {
+            Some(before) if before.service.retry == service.retry => before.budget.clone(),
+            _ => Arc::new(RetryBudget::new(&service.retry, lasting.now)),
+        };
+        Ok(Self {
+            service: service.clone(),
+            balancer: Balancer::new(&service.balance, candidates),
+            upstreams,
+            budget,
+            metrics: ServiceMetrics::new(lasting.metrics, service.name.as_str()),
+        })
+    }
+}
+
+impl LiveRoute {
+    fn prepare(route: &Arc<Route>, services: &HashMap<ServiceName, Arc<LiveService>>, lasting: &Lasting<'_>) -> Self {
+        let action = match &route.action {
+            Action::Redirect(redirect) => LiveAction::Redirect(redirect.clone()),
+            Action::Respond(respond) => LiveAction::Respond(respond.clone()),
+            Action::Forward(forward) => {
+                let mut total = 0;
+                let mut split = Vec::with_capacity(forward.split.len());
+                for (service, weight) in &forward.split {
+                    total += u64::from(*weight);
+                    split.push((total, services[&service.name].clone()));
+                }
+                LiveAction::Forward(LiveForward { split, sticky: forward.sticky.clone() })
+            }
+        };
+        let limits: Vec<_> = route
+            .limits
+            .iter()
+            .map(|limit| LiveLimit { limit: limit.clone(), policy: lasting.limiter.policy(limit), quoted: quoted(limit.name.as_str()) })
+            .collect();
+        let limit_policies = limit_policies(&limits);
+        Self {
+            route: route.clone(),
+            action,
+            limits,
+            limit_policies,
+            metrics: RouteMetrics::new(lasting.metrics, route.id.as_str(), path_template(route)),
+        }
+    }
+}
+
+/// The part of a match that says which paths it takes, as it was written.
+fn path_template(route: &Route) -> Arc<str> {
+    let written = &route.matcher.written;
+    written.find('/').map_or_else(|| written.clone(), |slash| written[slash..].into())
+}
+
+/// `"name";q=BURST;w=SECONDS`, with the seconds that an empty bucket takes to fill.
+fn limit_policies(limits: &[LiveLimit]) -> Option<HeaderValue> {
+    let enforced = limits.iter().filter(|limited| limited.limit.mode == LimitMode::Enforce);
+    let policies: Vec<_> = enforced
+        .map(|limited| {
+            let window = seconds_up(limited.policy.refill()).max(1);
+            format!("{};q={};w={window}", limited.quoted, limited.policy.burst())
+        })
+        .collect();
+    if policies.is_empty() { None } else { HeaderValue::try_from(policies.join(", ")).ok() }
+}
+
+impl LiveForward {
+    /// The service that a number drawn by chance, or made from a caller's key, falls on.
+    pub(crate) fn choose(&self, number: u64) -> &Arc<LiveService> {
+        match self.split.as_slice() {
+            [(_, only)] => only,
+            split => {
+                let total = split.last().map_or(1, |(total, _)| *total);
+                // Multiply-shift instead of a remainder: as even, and without a division.
+                let point = ((u128::from(number) * u128::from(total)) >> 64) as u64;
+                let index = split.partition_point(|(upto, _)| *upto <= point);
+                &split[index.min(split.len() - 1)].1
+            }
+        }
+    }
+}
+
+/// FNV-1a with 64 bits: the same on every node and in every run. Nobody's secret and nobody's defence.
+pub(crate) struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    }
+
+    pub(crate) fn finish(&self) -> u64 {
+        self.0
+    }
+
+    /// With every bit of the result depending on every bit before (the finisher of MurmurHash3): FNV's upper bits alone are
+    /// poor, and they are the ones that choose.
+    pub(crate) fn mixed(&self) -> u64 {
+        let hash = (self.0 ^ (self.0 >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        hash ^ (hash >> 33)
+    }
+}
+
+/// What a consistent hash knows an endpoint by.
+fn identity(authority: &str) -> u64 {
+    let mut hash = Fnv::default();
+    hash.add(authority.as_bytes());
+    hash.finish()
+}

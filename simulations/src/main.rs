@@ -1,1 +1,147 @@
-fn main() {}
+//! `shoal-sim`: whole nodes on a network, a clock and a chance that a seed decides.
+//!
+//! `shoal-sim smoke --seed 7` plays one seed and prints what happened; `sweep` plays many, each twice, and compares;
+//! `meta` proves on a few that the same seed is the same run and another seed another. A binary of its own, so that
+//! the shim that turns the C library's clock is never part of the product.
+//!
+//! From the outside in: `scenarios` says what is played, `faults` what goes wrong, `world` is what a node sees of it, `shim`
+//! is what everything else sees, `history` is what came out, `invariants` what has to be true of it, `trace` what is compared.
+
+mod chance;
+mod faults;
+mod history;
+mod invariants;
+mod scenarios;
+mod shim;
+mod sweep;
+mod trace;
+mod world;
+
+use clap::{Args, Parser, Subcommand};
+use scenarios::{Performance, Scenario};
+use std::{
+    fmt,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    thread,
+};
+use sweep::Seeds;
+
+#[derive(Parser)]
+#[command(name = "shoal-sim", about = "Plays shoal on a network and a clock that a seed decides", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Do,
+}
+
+#[derive(Subcommand)]
+enum Do {
+    /// One node, one service and a handful of callers, once
+    Smoke(One),
+    /// Many seeds, each twice in processes of their own, compared byte by byte
+    Sweep(Many),
+    /// A few seeds as in a sweep, and that different seeds differ
+    Meta(Few),
+}
+
+#[derive(Args)]
+struct One {
+    #[arg(long)]
+    seed: u64,
+    /// Where the trace goes; `-` is the standard output
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    trace: PathBuf,
+}
+
+#[derive(Args)]
+struct Many {
+    #[arg(value_enum, default_value_t = Scenario::Smoke)]
+    scenario: Scenario,
+    /// The first and the last one
+    #[arg(long, value_name = "FIRST..LAST", default_value = "1..50")]
+    seeds: Seeds,
+}
+
+#[derive(Args)]
+struct Few {
+    #[arg(value_enum, default_value_t = Scenario::Smoke)]
+    scenario: Scenario,
+    /// The first and the last one
+    #[arg(long, value_name = "FIRST..LAST", default_value = "1..3")]
+    seeds: Seeds,
+}
+
+/// Why the simulator ends with exit code 1.
+pub(crate) enum Failure {
+    /// An invariant, or determinism.
+    Broken(String),
+    /// Reading or writing, or starting itself.
+    Io(io::Error),
+    /// The linker has not put the shim where it belongs.
+    Shim(&'static str),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(what) => f.write_str(what),
+            Self::Io(error) => error.fmt(f),
+            Self::Shim(why) => write!(f, "nothing would be decided by the seed: {why}"),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Do::Smoke(one) => play(Scenario::Smoke, &one),
+        Do::Sweep(many) => sweep::sweep(many.scenario, &many.seeds),
+        Do::Meta(few) => sweep::meta(few.scenario, &few.seeds),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody is left to tell if the standard error is gone.
+            let _ = writeln!(io::stderr(), "shoal-sim: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(scenario: Scenario, one: &One) -> Result<(), Failure> {
+    shim::prove().map_err(Failure::Shim)?;
+    let seed = one.seed;
+    let Performance { trace, hash, summary, violations } = on_a_fresh_thread(seed, move || scenario.play(seed));
+
+    let mut out = io::stdout().lock();
+    if one.trace.as_os_str() == "-" {
+        out.write_all(trace.as_bytes())?;
+    } else {
+        std::fs::File::create(&one.trace)?.write_all(trace.as_bytes())?;
+    }
+    for violation in &violations {
+        writeln!(out, "{violation}")?;
+    }
+    writeln!(out, "hash {hash:016x}, {} lines; answers {summary}", trace.lines().count())?;
+    if violations.is_empty() { Ok(()) } else { Err(Failure::Broken(format!("seed {seed} breaks {} invariants", violations.len()))) }
+}
+
+/// The name of the thread that everything simulated runs on.
+pub(crate) const SIMULATION: &str = "simulation";
+
+/// Runs `work` where nothing has drawn from chance yet, with the seed's entropy and clock in force.
+pub(crate) fn on_a_fresh_thread<T: Send + 'static>(seed: u64, work: impl FnOnce() -> T + Send + 'static) -> T {
+    // hyper inside turmoil inside tokio is deep in a build without optimisation.
+    let thread = thread::Builder::new().name(SIMULATION.to_owned()).stack_size(8 << 20).spawn(move || {
+        shim::switch_on(seed);
+        work()
+    });
+    let finished = thread.expect("a process of its own can start one thread").join();
+    finished.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

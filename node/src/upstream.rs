@@ -8,11 +8,11 @@
 //! reaper looks at it. HTTP/2 connections are shared by many requests and do have a task.
 
 mod connect;
-mod connection;
+mod h1;
 mod pool;
 
 pub(crate) use connect::{ConnectError, Purpose, Target};
-pub(crate) use connection::{ExchangeError, H1};
+pub(crate) use h1::{ExchangeError, H1, RequestHead, Tunnel};
 pub(crate) use pool::{Lease, Stream, Upstream};
 
 use crate::tls::UpstreamTls;

@@ -33,7 +33,6 @@ enum Source {
 
 /// A body that an endpoint is still sending.
 pub(crate) struct Streamed {
-    incoming: Incoming,
     from: From,
     idle_max: Duration,
     idle: Option<Pin<Box<Sleep>>>,
@@ -45,12 +44,48 @@ pub(crate) struct Streamed {
     failed: Option<AnswerError>,
 }
 
-/// What keeps the bytes coming.
+/// Where the bytes come from.
 pub(crate) enum From {
     /// Driven from here, and given back as soon as the body is complete.
-    H1 { connection: Option<Box<H1>>, upstream: Arc<Upstream> },
+    H1 { connection: Box<H1>, upstream: Arc<Upstream> },
     /// Driven by a task of its own; the hold on it ends with the body.
-    Shared(Option<Stream>),
+    H2 { incoming: Incoming, _stream: Stream },
+    /// There is no more, and nothing is held.
+    Nowhere,
+}
+
+impl From {
+    fn is_ended(&self) -> bool {
+        match self {
+            Self::H1 { connection, .. } => connection.is_ended(),
+            Self::H2 { incoming, .. } => incoming.is_end_stream(),
+            Self::Nowhere => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::H1 { connection, .. } => connection.size_hint(),
+            Self::H2 { incoming, .. } => incoming.size_hint(),
+            Self::Nowhere => SizeHint::with_exact(0),
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let broken = |error: &dyn fmt::Display| AnswerError::Broken(error.to_string());
+        match self {
+            Self::H1 { connection, .. } => connection.poll_frame(cx).map_err(|error| broken(&error)),
+            Self::H2 { incoming, .. } => Pin::new(incoming).poll_frame(cx).map_err(|error| broken(&error)),
+            Self::Nowhere => Poll::Ready(None),
+        }
+    }
+
+    /// Lets go of it, and gives back a connection that can carry another request.
+    fn complete(&mut self) {
+        if let Self::H1 { connection, upstream } = std::mem::replace(self, Self::Nowhere) {
+            upstream.give_back(connection);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -73,17 +108,8 @@ impl fmt::Display for AnswerError {
 impl Error for AnswerError {}
 
 impl Streamed {
-    pub(crate) fn new(incoming: Incoming, from: From, idle_max: Duration, deadline: Option<Pin<Box<Sleep>>>) -> Self {
-        Self { incoming, from, idle_max, idle: None, moved: false, deadline, failed: None }
-    }
-
-    /// Frees the connection of an answer that has no body. False where there is one to come.
-    pub(crate) fn complete_if_ended(&mut self, cx: &mut Context<'_>) -> bool {
-        let ended = self.incoming.is_end_stream();
-        if ended {
-            self.complete(cx);
-        }
-        ended
+    pub(crate) fn new(from: From, idle_max: Duration, deadline: Option<Pin<Box<Sleep>>>) -> Self {
+        Self { from, idle_max, idle: None, moved: false, deadline, failed: None }
     }
 
     /// What came before a failure goes out before the failure is told: the codec throws away what it has not written by
@@ -94,6 +120,7 @@ impl Streamed {
         }
         match ready!(self.poll_next(cx)) {
             Some(Err(error)) => {
+                self.from = From::Nowhere;
                 self.failed = Some(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -107,61 +134,14 @@ impl Streamed {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            self.abandon();
             return Poll::Ready(Some(Err(AnswerError::Deadline)));
         }
-        match self.poll_incoming(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.moved = true;
-                if self.incoming.is_end_stream() {
-                    self.complete(cx);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                self.abandon();
-                Poll::Ready(Some(Err(AnswerError::Broken(error.to_string()))))
-            }
-            Poll::Ready(None) => {
-                self.complete(cx);
-                Poll::Ready(None)
-            }
-            Poll::Pending => self.poll_patience(cx),
+        let Poll::Ready(frame) = self.from.poll_frame(cx) else { return self.poll_patience(cx) };
+        self.moved = true;
+        if self.from.is_ended() {
+            self.from.complete();
         }
-    }
-
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        let From::H1 { connection: Some(connection), .. } = &mut self.from else { return frame };
-        if frame.is_ready() {
-            return frame;
-        }
-        // Nothing has arrived yet: move the connection, and look again.
-        let done = connection.poll_drive(cx).is_ready();
-        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        if done {
-            // It must not be driven again, and what it has delivered is all there will be.
-            self.abandon();
-        }
-        frame
-    }
-
-    fn complete(&mut self, cx: &mut Context<'_>) {
-        match &mut self.from {
-            From::H1 { connection, upstream } => {
-                if let Some(connection) = connection.take() {
-                    upstream.give_back(connection, cx);
-                }
-            }
-            From::Shared(stream) => *stream = None,
-        }
-    }
-
-    fn abandon(&mut self) {
-        match &mut self.from {
-            From::H1 { connection, .. } => *connection = None,
-            From::Shared(stream) => *stream = None,
-        }
+        Poll::Ready(frame)
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
@@ -171,7 +151,6 @@ impl Streamed {
             idle.as_mut().reset(fresh);
         }
         ready!(idle.as_mut().poll(cx));
-        self.abandon();
         Poll::Ready(Some(Err(AnswerError::Idle)))
     }
 }
@@ -181,7 +160,12 @@ impl Answer {
         Self { source: Source::Whole((!body.is_empty()).then_some(body)), trip: None, held: false }
     }
 
-    pub(crate) fn streamed(streamed: Streamed) -> Self {
+    /// A body that is still being sent. One that turns out to be none frees its connection at once.
+    pub(crate) fn streamed(mut streamed: Streamed) -> Self {
+        if streamed.from.is_ended() {
+            streamed.from.complete();
+            return Self::whole(Bytes::new());
+        }
         Self { source: Source::Streamed(streamed), trip: None, held: false }
     }
 
@@ -257,14 +241,15 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Whole(body) => body.is_none(),
-            Source::Streamed(streamed) => streamed.incoming.is_end_stream(),
+            Source::Streamed(streamed) => streamed.failed.is_none() && streamed.from.is_ended(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
-            Source::Streamed(streamed) => streamed.incoming.size_hint(),
+            Source::Streamed(streamed) if streamed.failed.is_none() => streamed.from.size_hint(),
+            Source::Streamed(_) => SizeHint::default(),
         }
     }
 }

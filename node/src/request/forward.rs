@@ -16,20 +16,19 @@ use crate::{
     },
     snapshot::{LiveRoute, LiveService},
     telemetry::metrics::Retry,
-    upstream::{ConnectError, ExchangeError, Lease, Purpose, Upstream},
+    upstream::{ConnectError, ExchangeError, H1, Lease, Purpose, RequestHead, Stream, Upstream},
 };
 use actors::service::{Tried, backoff};
 use cluster::World;
 use config::{Deadlines, HostHeader, RetryPolicy};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, uri::PathAndQuery};
-use http_body::Body as _;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
+use hyper::upgrade::OnUpgrade;
 use std::{
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
+    future::{Future as _, poll_fn},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::time::Sleep;
 
@@ -140,16 +139,22 @@ pub(crate) async fn forward(
             }
             Ok(lease) => {
                 (reused, shared) = (lease.is_reused(), matches!(lease, Lease::H2(_)));
-                let attempt = outbound.attempt(upstream, &service.service.host, &lease);
-                if outbound.upgrade.is_some() {
-                    return Box::pin(upgrade(lease, attempt, &mut outbound, &clock, now, trip)).await;
-                }
-                match exchange(lease, attempt, upstream, &clock, now, trip).await {
+                let answered = match lease {
+                    Lease::H1(connection) => exchange(connection, &mut outbound, service, upstream, &clock, now, trip).await,
+                    Lease::H2(_) if outbound.upgrade.is_some() => return Err(Rejection::BadGateway),
+                    // Boxed, so that a journey over HTTP/1.1 does not carry the room for it.
+                    Lease::H2(stream) => Box::pin(exchange_h2(stream, &mut outbound, service, upstream, &clock, now, trip)).await,
+                };
+                match answered {
                     Ok(response) => {
                         tried = tried.and(index);
                         let unwanted = retry.statuses.contains(&response.status().as_u16());
-                        if unwanted && outbound.is_repeatable() && allows_another(retry, service, tried, trip) {
-                            Box::pin(again(retry, trip)).await;
+                        if unwanted
+                            && outbound.is_repeatable()
+                            && let Some(rest) = clock.rest_before(retry, trip)
+                            && allows_another(retry, service, tried, trip)
+                        {
+                            Box::pin(again(rest, trip)).await;
                             continue;
                         }
                         return Ok(response);
@@ -171,8 +176,11 @@ pub(crate) async fn forward(
         }
         fresh = false;
         tried = tried.and(index);
-        if survived && !clock.is_over(world.now()) && allows_another(retry, service, tried, trip) {
-            Box::pin(again(retry, trip)).await;
+        if survived
+            && let Some(rest) = clock.rest_before(retry, trip)
+            && allows_another(retry, service, tried, trip)
+        {
+            Box::pin(again(rest, trip)).await;
             continue;
         }
         return Err(failure.into());
@@ -192,11 +200,9 @@ fn allows_another(retry: &RetryPolicy, service: &LiveService, tried: Tried, trip
     affordable
 }
 
-async fn again(retry: &RetryPolicy, trip: &mut Trip) {
+async fn again(rest: Duration, trip: &mut Trip) {
     trip.retries += 1;
-    let chance = trip.node().world.chance();
-    let wait = backoff(trip.retries, chance, retry.backoff_min, retry.backoff_max);
-    tokio::time::sleep(wait).await;
+    tokio::time::sleep(rest).await;
 }
 
 async fn lease(upstream: &Arc<Upstream>, clock: &Clock<'_>, purpose: Purpose, fresh: bool, trip: &Trip) -> Result<Lease, Failure> {
@@ -211,100 +217,90 @@ async fn lease(upstream: &Arc<Upstream>, clock: &Clock<'_>, purpose: Purpose, fr
 
 /// Sends the request and returns the answer, its body still to come.
 async fn exchange(
-    lease: Lease,
-    request: Request<Upload>,
+    mut connection: Box<H1>,
+    outbound: &mut Outbound,
+    service: &LiveService,
     upstream: &Arc<Upstream>,
     clock: &Clock<'_>,
     since: Instant,
     trip: &mut Trip,
 ) -> Result<Response<Answer>, Failure> {
-    let caller = trip.caller.clone();
-    let world = &caller.node.world;
-    let fate = trip.upload.clone();
-    let (response, from) = match lease {
-        Lease::H1(mut connection) => {
-            let response = clock.head(pin!(connection.exchange(request)), since, fate.as_deref(), &**world).await?;
-            (response, From::H1 { connection: Some(connection), upstream: upstream.clone() })
-        }
-        Lease::H2(mut stream) => {
-            let sent = stream.sender.try_send_request(request);
-            // Boxed, so that a journey over HTTP/1.1 does not carry the room for it.
-            let sent = Box::pin(async { sent.await.map_err(ExchangeError::from) });
-            (clock.head(pin!(sent), since, fate.as_deref(), &**world).await?, From::Shared(Some(stream)))
-        }
-    };
-    trip.hears(world.now());
+    let world = &*trip.caller.node.world;
+    let upload = outbound.upload();
+    connection.begin(&outbound.head(upstream, &service.service.host), upload);
+    let response = clock.head(|cx| connection.poll_head(cx), since, trip.upload.as_deref(), world).await?;
+    trip.hears(trip.caller.node.world.now());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let caller_half = outbound.upgrade.take().ok_or(Failure::Ambiguous)?;
+        tunnel::join(caller_half, connection.into_tunnel(), clock.deadlines.idle, trip.caller.clone());
+        return Ok(response.map(|()| Answer::whole(bytes::Bytes::new())));
+    }
+    let from = From::H1 { connection, upstream: upstream.clone() };
+    Ok(response.map(|()| clock.body(from, &*trip.caller.node.world)))
+}
+
+async fn exchange_h2(
+    mut stream: Stream,
+    outbound: &mut Outbound,
+    service: &LiveService,
+    upstream: &Arc<Upstream>,
+    clock: &Clock<'_>,
+    since: Instant,
+    trip: &mut Trip,
+) -> Result<Response<Answer>, Failure> {
+    let world = &*trip.caller.node.world;
+    let upload = outbound.upload();
+    let mut sent = Box::pin(stream.sender.try_send_request(outbound.request(upload, upstream, &service.service.host)));
+    let poll = |cx: &mut Context<'_>| sent.as_mut().poll(cx).map_err(ExchangeError::from);
+    let response = clock.head(poll, since, trip.upload.as_deref(), world).await?;
+    drop(sent);
+    trip.hears(trip.caller.node.world.now());
     if !hygiene::is_plain(&response) {
         return Err(Failure::Ambiguous);
     }
     let (head, incoming) = response.into_parts();
-    Ok(Response::from_parts(head, clock.body(incoming, from, &**world).await))
-}
-
-/// Sends a request that asks for a WebSocket, and joins both halves if the endpoint agrees.
-async fn upgrade(
-    lease: Lease,
-    request: Request<Upload>,
-    outbound: &mut Outbound,
-    clock: &Clock<'_>,
-    since: Instant,
-    trip: &mut Trip,
-) -> Result<Response<Answer>, Rejection> {
-    let caller = trip.caller.clone();
-    let world = &caller.node.world;
-    let Lease::H1(connection) = lease else { return Err(Rejection::BadGateway) };
-    let answer = pin!(connection.exchange_upgrade(request));
-    let answered = clock.head(answer, since, None, &**world).await;
-    let mut response = answered.map_err(Rejection::from)?;
-    trip.hears(world.now());
-    if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-        if !hygiene::is_plain(&response) {
-            return Err(Rejection::BadGateway);
-        }
-        let (head, incoming) = response.into_parts();
-        return Ok(Response::from_parts(head, clock.body(incoming, From::Shared(None), &**world).await));
-    }
-    let Some(caller_half) = outbound.upgrade.take() else { return Err(Rejection::BadGateway) };
-    let endpoint_half = hyper::upgrade::on(&mut response);
-    tunnel::join(caller_half, endpoint_half, clock.deadlines.idle, trip.caller.clone());
-    let (head, _) = response.into_parts();
-    Ok(Response::from_parts(head, Answer::whole(bytes::Bytes::new())))
+    let from = From::H2 { incoming, _stream: stream };
+    Ok(Response::from_parts(head, clock.body(from, &*trip.caller.node.world)))
 }
 
 impl Outbound {
-    /// One attempt's request: this one's parts, dressed for the protocol of the connection.
-    fn attempt(&mut self, upstream: &Upstream, host: &HostHeader, lease: &Lease) -> Request<Upload> {
-        let body = match &mut self.body {
+    /// What one attempt sends of the body.
+    fn upload(&mut self) -> Upload {
+        match &mut self.body {
             Body::Empty => Upload::Empty,
             Body::Once(upload) => upload.take().unwrap_or(Upload::Empty),
             Body::Again(kept) => Upload::Again { kept: kept.clone(), next: 0 },
-        };
-        let mut request = Request::new(body);
+        }
+    }
+
+    /// The host that the endpoint is told.
+    fn host<'a>(&'a self, upstream: &'a Upstream, host: &'a HostHeader) -> &'a HeaderValue {
+        let own = &upstream.target.authority;
+        match host {
+            // A caller of HTTP/1.0 may name no host; an endpoint of HTTP/1.1 must be told one.
+            HostHeader::Keep => self.headers.get(header::HOST).unwrap_or(own),
+            HostHeader::Endpoint => own,
+            HostHeader::Name(name) => name,
+        }
+    }
+
+    fn head<'a>(&'a self, upstream: &'a Upstream, host: &'a HostHeader) -> RequestHead<'a> {
+        RequestHead {
+            method: &self.method,
+            path: &self.path,
+            host: self.host(upstream, host),
+            headers: &self.headers,
+            upgrade: self.upgrade.is_some(),
+        }
+    }
+
+    fn request(&self, upload: Upload, upstream: &Upstream, host: &HostHeader) -> Request<Upload> {
+        let mut request = Request::new(upload);
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.headers.clone();
-        let named = match host {
-            // A caller of HTTP/1.0 may name no host; an endpoint of HTTP/1.1 must be told one.
-            HostHeader::Keep if self.headers.contains_key(header::HOST) => None,
-            HostHeader::Keep | HostHeader::Endpoint => Some(&upstream.target.authority),
-            HostHeader::Name(name) => Some(name),
-        };
-        if let Some(named) = named {
-            request.headers_mut().insert(header::HOST, named.clone());
-        }
-        match lease {
-            Lease::H1(_) => {
-                *request.uri_mut() = Uri::from(self.path.clone());
-                // For these methods hyper takes a body without a length for none.
-                if matches!(self.method, Method::GET | Method::HEAD) && request.body().size_hint().exact().is_none() {
-                    request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-                }
-            }
-            Lease::H2(_) => {
-                let authority = request.headers_mut().remove(header::HOST);
-                *request.version_mut() = Version::HTTP_2;
-                *request.uri_mut() = absolute(&self.path, authority.as_ref().unwrap_or(&upstream.target.authority), upstream.target.tls);
-            }
-        }
+        request.headers_mut().remove(header::HOST);
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = absolute(&self.path, self.host(upstream, host), upstream.target.tls);
         request
     }
 
@@ -313,14 +309,16 @@ impl Outbound {
     fn survives(&mut self, failure: &mut Failure) -> bool {
         match failure {
             Failure::Connect(_) => true,
-            Failure::Exchange(ExchangeError::Unsent(request)) => {
-                if let Body::Once(upload) = &mut self.body {
-                    *upload = Some(std::mem::replace(request.body_mut(), Upload::Empty));
+            Failure::Exchange(ExchangeError::Unsent(upload)) => match &mut self.body {
+                Body::Empty => true,
+                Body::Once(slot) => {
+                    *slot = Some(std::mem::replace(upload, Upload::Empty));
+                    true
                 }
-                true
-            }
+                Body::Again(kept) => kept.is_whole(),
+            },
             Failure::Exchange(ExchangeError::Broken(_) | ExchangeError::Closed) => self.is_repeatable(),
-            Failure::Ambiguous | Failure::FirstByte | Failure::Deadline => false,
+            Failure::Exchange(ExchangeError::Garbled(_)) | Failure::Ambiguous | Failure::FirstByte | Failure::Deadline => false,
         }
     }
 
@@ -337,23 +335,30 @@ impl Outbound {
 }
 
 impl Clock<'_> {
+    /// How long to rest before another attempt; `None` if there would be no time left for it afterwards.
+    fn rest_before(&self, retry: &RetryPolicy, trip: &Trip) -> Option<Duration> {
+        let world = &*trip.node().world;
+        let rest = backoff(trip.retries + 1, world.chance(), retry.backoff_min, retry.backoff_max);
+        (!self.is_over(world.now() + rest)).then_some(rest)
+    }
+
     fn is_over(&self, now: Instant) -> bool {
         self.total.is_some_and(|total| now >= total)
     }
 
     /// Waits for the head of an answer to a request that was sent at `since`: as long as `first_byte` allows, and never
     /// beyond the total. While the body is still moving, the endpoint is not late.
-    async fn head(
+    async fn head<B>(
         &self,
-        mut answer: Pin<&mut impl Future<Output = Result<Response<Incoming>, ExchangeError>>>,
+        mut answer: impl FnMut(&mut Context<'_>) -> Poll<Result<Response<B>, ExchangeError>>,
         since: Instant,
         fate: Option<&Fate>,
         world: &dyn World,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<B>, Failure> {
         let mut alarm = Alarm::set(self, since);
         let mut moved = 0;
         let answer = poll_fn(|cx| {
-            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            if let Poll::Ready(answer) = answer(cx) {
                 return Poll::Ready(answer.map_err(Failure::Exchange));
             }
             while alarm.poll_late(cx, world) {
@@ -383,14 +388,9 @@ impl Clock<'_> {
         self.total.map_or(due, |total| due.min(total))
     }
 
-    async fn body(&self, incoming: Incoming, from: From, world: &dyn World) -> Answer {
+    fn body(&self, from: From, world: &dyn World) -> Answer {
         let deadline = self.total.map(|total| Box::pin(tokio::time::sleep(total.saturating_duration_since(world.now()))));
-        let mut streamed = Streamed::new(incoming, from, self.deadlines.idle, deadline);
-        // An answer without a body is complete already, and its connection free.
-        if poll_fn(|cx| Poll::Ready(streamed.complete_if_ended(cx))).await {
-            return Answer::whole(bytes::Bytes::new());
-        }
-        Answer::streamed(streamed)
+        Answer::streamed(Streamed::new(from, self.deadlines.idle, deadline))
     }
 }
 

@@ -1,7 +1,9 @@
 //! Two upgraded connections joined into one, until either ends or both fall silent.
 
-use crate::{drain::Stage, listener::Caller};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use crate::{drain::Stage, listener::Caller, upstream::Tunnel};
+use bytes::{Buf as _, Bytes};
+use cluster::BoxStream;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::{
     io,
@@ -16,19 +18,20 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
 /// Carries bytes both ways in a task of its own. The caller's connection counts as open until the tunnel ends.
-pub(crate) fn join(caller_half: OnUpgrade, endpoint_half: OnUpgrade, idle: Duration, caller: Arc<Caller>) {
+pub(crate) fn join(caller_half: OnUpgrade, endpoint_half: Tunnel, idle: Duration, caller: Arc<Caller>) {
     tokio::spawn(async move {
-        let Ok((down, up)) = futures_util::future::try_join(caller_half, endpoint_half).await else { return };
+        let Ok(down) = caller_half.await else { return };
+        let Tunnel { first, stream, permit } = endpoint_half;
         let moved = AtomicU64::new(0);
         let mut down = Watched { io: TokioIo::new(down), moved: &moved };
-        let mut up = Watched { io: TokioIo::new(up), moved: &moved };
+        let mut up = Watched { io: Endpoint { first, stream }, moved: &moved };
         tokio::select! {
             // Which side ended, and how, matters to neither: both are closed.
             _ = copy_bidirectional(&mut down, &mut up) => {}
             () = silence(&moved, idle) => {}
             () = caller.listener.drain.reached(Stage::Aborted) => {}
         }
-        drop(caller);
+        drop((caller, permit));
     });
 }
 
@@ -44,12 +47,44 @@ async fn silence(moved: &AtomicU64, idle: Duration) {
     }
 }
 
-struct Watched<'a> {
-    io: TokioIo<Upgraded>,
+/// The endpoint's half: what came behind its answer is read before the rest.
+struct Endpoint {
+    first: Bytes,
+    stream: BoxStream,
+}
+
+impl AsyncRead for Endpoint {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let here = self.first.len().min(buf.remaining());
+        buf.put_slice(&self.first[..here]);
+        self.first.advance(here);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Endpoint {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+struct Watched<'a, S> {
+    io: S,
     moved: &'a AtomicU64,
 }
 
-impl AsyncRead for Watched<'_> {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<'_, S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if read.is_ready() {
@@ -59,7 +94,7 @@ impl AsyncRead for Watched<'_> {
     }
 }
 
-impl AsyncWrite for Watched<'_> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<'_, S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }

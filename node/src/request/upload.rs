@@ -121,6 +121,8 @@ pub(crate) struct Paced {
     pace: Pace,
     fate: Arc<Fate>,
     world: Arc<dyn World>,
+    /// Counted already, and not sent after all.
+    unsent: Bytes,
     waiting_since: Option<Instant>,
     waited: Duration,
     idle: Option<Pin<Box<Sleep>>>,
@@ -128,10 +130,13 @@ pub(crate) struct Paced {
 
 impl Paced {
     pub(crate) fn new(incoming: Incoming, pace: Pace, fate: Arc<Fate>, world: Arc<dyn World>) -> Self {
-        Self { incoming, pace, fate, world, waiting_since: None, waited: Duration::ZERO, idle: None }
+        Self { incoming, pace, fate, world, unsent: Bytes::new(), waiting_since: None, waited: Duration::ZERO, idle: None }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        if !self.unsent.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.unsent)))));
+        }
         let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => return self.poll_patience(cx),
@@ -147,6 +152,11 @@ impl Paced {
             Some(Err(_)) => Some(Err(self.fate.end(Early::Broken))),
             Some(Ok(frame)) => Some(self.admit(frame)),
         })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let hint = self.incoming.size_hint();
+        hint.exact().map_or(hint, |length| SizeHint::with_exact(length + self.unsent.len() as u64))
     }
 
     fn admit(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, UploadError> {
@@ -222,7 +232,7 @@ struct Slot {
 
 impl Kept {
     pub(crate) fn new(paced: Paced) -> Arc<Self> {
-        let length = paced.incoming.size_hint();
+        let length = paced.size_hint();
         let slot = Slot { rest: Some(Box::new(paced)), frames: VecDeque::new(), size: 0, lost: 0 };
         Arc::new(Self { length, slot: Mutex::new(slot) })
     }
@@ -272,6 +282,17 @@ impl Slot {
     }
 }
 
+impl Upload {
+    /// Takes back a piece that was asked for and could not be sent.
+    pub(crate) fn put_back(&mut self, piece: Bytes) {
+        match self {
+            Self::Empty => {}
+            Self::Once(paced) => paced.unsent = piece,
+            Self::Again { next, .. } => *next = next.saturating_sub(usize::from(!piece.is_empty())),
+        }
+    }
+}
+
 impl Body for Upload {
     type Data = Bytes;
     type Error = UploadError;
@@ -287,7 +308,7 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Once(paced) => paced.incoming.is_end_stream(),
+            Self::Once(paced) => paced.unsent.is_empty() && paced.incoming.is_end_stream(),
             Self::Again { .. } => false,
         }
     }
@@ -295,7 +316,7 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Once(paced) => paced.incoming.size_hint(),
+            Self::Once(paced) => paced.size_hint(),
             Self::Again { kept, .. } => kept.length,
         }
     }

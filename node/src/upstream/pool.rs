@@ -2,12 +2,12 @@
 
 use super::{
     connect::{ConnectError, Dialed, Purpose, Target},
-    connection::{H1, Io},
+    h1::H1,
 };
 use crate::{request::Upload, tls::UpstreamTls};
 use actors::service::Load;
 use arc_swap::ArcSwapOption;
-use cluster::World;
+use cluster::{BoxStream, World};
 use config::{PoolPolicy, Protocol};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -61,7 +61,7 @@ struct Counts {
 }
 
 /// The right to one of an upstream's connections, given up when the connection is dropped.
-pub(super) struct Permit(Arc<Counts>);
+pub(crate) struct Permit(Arc<Counts>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
@@ -183,8 +183,7 @@ impl Upstream {
         if purpose == Purpose::Requests {
             self.speaks_h2.store(false, Relaxed);
         }
-        let connection = H1::open(stream, permit, self.tick.load(Relaxed)).await;
-        connection.map(Lease::H1).map_err(|error| ConnectError::Refused(std::io::Error::other(error)))
+        Ok(Lease::H1(H1::open(stream, permit, self.tick.load(Relaxed))))
     }
 
     async fn lease_h2(&self, world: &dyn World, within: Duration) -> Result<Lease, ConnectError> {
@@ -197,7 +196,7 @@ impl Upstream {
         }
     }
 
-    async fn share(&self, stream: cluster::BoxStream, permit: Permit) -> Result<Lease, ConnectError> {
+    async fn share(&self, stream: BoxStream, permit: Permit) -> Result<Lease, ConnectError> {
         let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(256 * 1024)
@@ -205,7 +204,7 @@ impl Upstream {
             .max_header_list_size(64 * 1024)
             .keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5))
-            .handshake::<Io, Upload>(TokioIo::new(stream))
+            .handshake::<TokioIo<BoxStream>, Upload>(TokioIo::new(stream))
             .await
             .map_err(|error| ConnectError::Refused(std::io::Error::other(error)))?;
         let allowed = Arc::new(AtomicUsize::new(STREAMS_MAX));
@@ -254,8 +253,8 @@ impl Upstream {
     }
 
     /// Takes back a connection whose exchange is over; one that is not ready for the next is closed.
-    pub(crate) fn give_back(&self, mut connection: Box<H1>, cx: &mut Context<'_>) {
-        if !connection.is_ready(cx) {
+    pub(crate) fn give_back(&self, mut connection: Box<H1>) {
+        if !connection.is_ready() {
             return;
         }
         connection.idle_since = self.tick.load(Relaxed);

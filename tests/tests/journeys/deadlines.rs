@@ -40,8 +40,8 @@ async fn interim_answers_without_end_are_no_answer() {
     })
     .await;
     let gateway = Gateway::start(&in_front_of(&origin.url(), "deadlines = { first_byte = \"300ms\" }")).await;
-    get(gateway.main(), "/").await.refuses(504, "E5040");
-    assert_eq!(H2Caller::connect(gateway.main()).await.get("/").await.status, 504);
+    get(gateway.main(), "/").await.refuses(502, "E5021");
+    assert_eq!(H2Caller::connect(gateway.main()).await.get("/").await.status, 502);
     until("the endpoint to be let go", || origin.open() == 0).await;
 }
 

@@ -6,7 +6,7 @@ use cluster::{BoxFuture, BoxStream, Disk, Listener, Stamp, World};
 use std::{
     cell::Cell,
     hash::{BuildHasher, RandomState},
-    io::{self, Write},
+    io::{self, Read as _, Write as _},
     net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -171,11 +171,19 @@ impl AsyncWrite for RealStream {
     }
 }
 
+/// A configuration, a certificate or a token is smaller than this; a device that never ends is not.
+const FILE_MAX: u64 = 64 << 20;
+
 struct RealDisk;
 
 impl Disk for RealDisk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
+        let mut content = Vec::new();
+        std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > FILE_MAX {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 MiB"));
+        }
+        Ok(content)
     }
 
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {

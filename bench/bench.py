@@ -26,6 +26,7 @@ RESULTS = peers.HOME / "results"
 
 
 def record(file, facts):
+    RESULTS.mkdir(parents=True, exist_ok=True)
     with open(RESULTS / file, "a") as lines:
         lines.write(json.dumps(facts) + "\n")
 

@@ -197,7 +197,8 @@ def routes(arguments):
 def instructions(scenario, origin, requests):
     """Instructions a request under callgrind, which counts the same on a busy machine as on a quiet one.
 
-    Counting begins after a warm-up, so that neither the start nor the first connections are in it.
+    Counting begins after a warm-up that asks for every route, so that neither the start nor the first connections nor what a
+    route does once, like making its metrics, are in it.
     """
     port = machine.free_port()
     out = peers.HOME / "run" / f"callgrind.{scenario.name}"
@@ -206,7 +207,7 @@ def instructions(scenario, origin, requests):
     tool = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
     command = tool + peers.shoal(scenario, port, origin, machine.free_port())
     with machine.process(command, machine.PROXY_CORE, port, peers.HOME / "run/callgrind.log") as pid:
-        loads.count(scenario, port, 1_000)
+        loads.count(scenario, port, 1_000 + scenario.routes)
         control(pid, "--instr=on")
         loads.count(scenario, port, requests)
         control(pid, "--instr=off")

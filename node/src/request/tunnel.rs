@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, copy, split};
 
 /// Carries bytes both ways in a task of its own. The caller's connection counts as open until the tunnel ends.
 pub(crate) fn join(caller_half: OnUpgrade, endpoint_half: Tunnel, idle: Duration, caller: Arc<Caller>) {
@@ -26,13 +26,28 @@ pub(crate) fn join(caller_half: OnUpgrade, endpoint_half: Tunnel, idle: Duration
         let mut down = Watched { io: TokioIo::new(down), moved: &moved };
         let mut up = Watched { io: Endpoint { first, stream }, moved: &moved };
         tokio::select! {
-            // Which side ended, and how, matters to neither: both are closed.
-            _ = copy_bidirectional(&mut down, &mut up) => {}
+            () = both_ways(&mut down, &mut up) => {}
             () = silence(&moved, idle) => {}
             () = caller.listener.drain.reached(Stage::Aborted) => {}
         }
         drop((caller, permit));
     });
+}
+
+/// Copies each way until its reader has no more. A side that takes nothing any more may still have something to say, so
+/// neither way ends the other by failing. How they ended matters to nobody: both are closed.
+async fn both_ways(down: &mut (impl AsyncRead + AsyncWrite + Unpin), up: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let (mut from_caller, mut to_caller) = split(down);
+    let (mut from_endpoint, mut to_endpoint) = split(up);
+    let upwards = async {
+        let _ = copy(&mut from_caller, &mut to_endpoint).await;
+        let _ = to_endpoint.shutdown().await;
+    };
+    let downwards = async {
+        let _ = copy(&mut from_endpoint, &mut to_caller).await;
+        let _ = to_caller.shutdown().await;
+    };
+    futures_util::future::join(upwards, downwards).await;
 }
 
 async fn silence(moved: &AtomicU64, idle: Duration) {

@@ -25,9 +25,13 @@ use http_body::{Frame, SizeHint};
 use hyper::client::conn::TrySendError;
 use std::{
     error::Error,
-    fmt, io,
+    fmt,
+    future::{Future as _, poll_fn},
+    io,
+    pin::pin,
     task::{Context, Poll, ready},
 };
+use tokio::task::unconstrained;
 
 /// An endpoint that sends a longer head than this gets no second chance.
 const HEAD_MAX: usize = 64 * 1024;
@@ -114,8 +118,11 @@ impl H1 {
     }
 
     /// Whether an idle connection is still open, and silent as it should be.
+    ///
+    /// Asked outside tokio's budget: a task that has used it up is told of every stream that nothing has come, and would take
+    /// what is closed, or holds somebody's bytes, for silent.
     pub(super) fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
-        arrivals::poll(&mut self.stream, cx).is_pending()
+        pin!(unconstrained(poll_fn(|cx| arrivals::poll(&mut self.stream, cx)))).poll(cx).is_pending()
     }
 
     /// Whether the exchange before is over in every respect, so that the next one may begin.
@@ -176,6 +183,8 @@ impl H1 {
         while ends_a_line && !whole.is_empty() {
             match head::parse(&whole, self.asked)? {
                 Parsed::Partial => break,
+                Parsed::Interim(length) if length > HEAD_MAX => return Err(HeadError::TooLarge),
+                Parsed::Final(parsed) if parsed.length > HEAD_MAX => return Err(HeadError::TooLarge),
                 Parsed::Interim(length) => {
                     self.interim += 1;
                     if self.interim > INTERIM_MAX {

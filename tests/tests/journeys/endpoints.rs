@@ -6,7 +6,15 @@ use shoal_tests::{
     in_front_of, listener,
     origin::nobody,
     request,
-    wait::within,
+    wait::{until, within},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+use tokio::{
+    sync::{Barrier, Semaphore},
+    task::JoinSet,
 };
 
 #[tokio::test]
@@ -197,7 +205,7 @@ async fn a_pool_that_is_full_is_503_and_says_when_to_come_back() {
     for count in 1..=2 {
         let mut caller = Caller::connect(gateway.main()).await;
         caller.send(request("GET /", &[], "")).await;
-        shoal_tests::wait::until("the request", || origin.count() == count).await;
+        until("the request", || origin.count() == count).await;
         busy.push(caller);
     }
     let refused = get(gateway.main(), "/").await;
@@ -222,7 +230,7 @@ async fn a_request_waits_for_a_connection_that_is_about_to_be_free() {
     );
     let gateway = Gateway::start(&text).await;
     let address = gateway.main();
-    let mut asking = tokio::task::JoinSet::new();
+    let mut asking = JoinSet::new();
     for _ in 0..8 {
         asking.spawn(async move { get(address, "/").await.status });
     }
@@ -245,12 +253,12 @@ async fn a_pool_keeps_no_more_idle_connections_than_it_may() {
     );
     let gateway = Gateway::start(&text).await;
     let address = gateway.main();
-    let mut asking = tokio::task::JoinSet::new();
+    let mut asking = JoinSet::new();
     for _ in 0..10 {
         asking.spawn(async move { get(address, "/").await.status });
     }
     assert!(asking.join_all().await.into_iter().all(|status| status == 200));
-    shoal_tests::wait::until("the others to be closed", || origin.open() <= 2).await;
+    until("the others to be closed", || origin.open() <= 2).await;
 }
 
 #[tokio::test]
@@ -263,7 +271,7 @@ async fn idle_connections_to_an_endpoint_are_closed_in_time() {
     let gateway = Gateway::start(&text).await;
     assert_eq!(get(gateway.main(), "/").await.status, 200);
     assert_eq!(origin.open(), 1);
-    shoal_tests::wait::until("the connection to be closed", || origin.open() == 0).await;
+    until("the connection to be closed", || origin.open() == 0).await;
 }
 
 #[tokio::test]
@@ -323,7 +331,49 @@ async fn a_connection_that_ended_while_idle_is_not_used_for_a_post() {
         let answer = caller.ask(request("POST /", &["content-length: 5"], "hello")).await;
         assert_eq!(answer.status, 200, "post {count}");
         // Its end is on the wire now, before the next request.
-        shoal_tests::wait::until("the connection to end", || origin.open() == 0).await;
+        until("the connection to end", || origin.open() == 0).await;
     }
     assert_eq!(origin.count(), 20);
+}
+
+/// So many that a task could not look at all of them before tokio tells it that nothing has come.
+const MANY: usize = 300;
+
+#[tokio::test]
+async fn what_an_endpoint_says_unasked_is_nobodys_answer() {
+    let (together, told, said) = (Arc::new(Barrier::new(MANY)), Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let origin = Origin::start({
+        let (together, told, said) = (together.clone(), told.clone(), said.clone());
+        move |exchange| {
+            let (together, told, said) = (together.clone(), told.clone(), said.clone());
+            Box::pin(async move {
+                if exchange.request.method == "POST" {
+                    exchange.body().await?;
+                    return exchange.answer("200 OK", "", "yours").await;
+                }
+                together.wait().await;
+                exchange.answer("200 OK", "", "early").await?;
+                told.acquire().await.expect("nobody closes it").forget();
+                exchange.say("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nEVIL").await?;
+                said.fetch_add(1, SeqCst);
+                Ok(())
+            })
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&in_front_of(&origin.url(), "")).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..MANY {
+        let address = gateway.main();
+        callers.spawn(async move { get(address, "/").await });
+    }
+    for answer in callers.join_all().await {
+        assert_eq!(answer.text(), "early");
+    }
+    told.add_permits(MANY);
+    until("every idle connection to hold an answer", || said.load(SeqCst) == MANY).await;
+    for _ in 0..5 {
+        let answer = ask(gateway.main(), request("POST /", &["content-length: 5"], "hello")).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "yours"));
+    }
 }

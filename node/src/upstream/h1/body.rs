@@ -114,10 +114,23 @@ pub(super) struct Chunked {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    Size { value: u64, digits: u32 },
-    Extension { value: u64 },
-    SizeEnd { value: u64 },
-    Data { left: u64 },
+    Size {
+        value: u64,
+        digits: u32,
+    },
+    /// Behind the digits, where only space may stand before what else belongs to the line.
+    Space {
+        value: u64,
+    },
+    Extension {
+        value: u64,
+    },
+    SizeEnd {
+        value: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataEnd,
     DataEndLine,
     Trailers,
@@ -159,8 +172,10 @@ impl Chunked {
     fn next(&mut self, byte: u8) -> Result<State, BodyError> {
         Ok(match (self.state, byte) {
             (State::Size { digits: 0, .. }, b'\r' | b';' | b' ' | b'\t') => return Err(BodyError::Chunk("a chunk without a size")),
-            (State::Size { value, .. } | State::Extension { value }, b'\r') => State::SizeEnd { value },
-            (State::Size { value, .. }, b';' | b' ' | b'\t') => State::Extension { value },
+            (State::Size { value, .. } | State::Space { value } | State::Extension { value }, b'\r') => State::SizeEnd { value },
+            (State::Size { value, .. } | State::Space { value }, b';') => State::Extension { value },
+            (State::Size { value, .. } | State::Space { value }, b' ' | b'\t') => State::Space { value },
+            (State::Space { .. }, _) => return Err(BodyError::Chunk("a chunk's size is no number")),
             (State::Size { value, digits }, _) => {
                 let digit = char::from(byte).to_digit(16).ok_or(BodyError::Chunk("a chunk's size is no number"))?;
                 if digits == 16 {
@@ -170,8 +185,11 @@ impl Chunked {
             }
             (State::Extension { value }, byte) => {
                 self.extensions += 1;
-                if byte == b'\n' || self.extensions > EXTENSIONS_MAX {
+                if self.extensions > EXTENSIONS_MAX {
                     return Err(BodyError::Chunk("chunk extensions that do not end"));
+                }
+                if byte.is_ascii_control() && byte != b'\t' {
+                    return Err(BodyError::Chunk("a chunk extension with a control character"));
                 }
                 State::Extension { value }
             }
@@ -179,6 +197,7 @@ impl Chunked {
             (State::SizeEnd { value }, b'\n') => State::Data { left: value },
             (State::DataEnd, b'\r') => State::DataEndLine,
             (State::DataEndLine, b'\n') => State::Size { value: 0, digits: 0 },
+            (State::Trailers, b'\n') if self.trailers.last() != Some(&b'\r') => return Err(BodyError::Chunk("bad trailers")),
             (State::Trailers, byte) => {
                 self.trailers.push(byte);
                 if self.trailers.len() > TRAILERS_MAX {

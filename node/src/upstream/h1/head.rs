@@ -177,6 +177,10 @@ fn read_length(value: &[u8]) -> Option<u64> {
 /// Where the body ends is decided as RFC 9112, section 6.3 has it, except that what that section lets a recipient mend
 /// is an error here: the caller's own reader might mend it in another way.
 pub(super) fn parse(bytes: &Bytes, asked: Asked) -> Result<Parsed, HeadError> {
+    // httparse would skip blank lines, and read them all again each time another one drips in.
+    if matches!(bytes.first(), Some(b'\r' | b'\n')) {
+        return Err(HeadError::Malformed(httparse::Error::NewLine));
+    }
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut read = httparse::Response::new(&mut []);
     let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut read, bytes, &mut fields);

@@ -41,7 +41,11 @@ fn chunks_are_read_by_the_letter() {
         ("5\r\nhelloXX0\r\n\r\n", Err("bad chunked encoding: a chunk does not end where it should")),
         ("5\r\nhello\n0\r\n\r\n", Err("bad chunked encoding: a chunk does not end where it should")),
         ("5\rXhello\r\n0\r\n\r\n", Err("bad chunked encoding: a chunk does not end where it should")),
-        ("5;a\nhello\r\n0\r\n\r\n", Err("bad chunked encoding: chunk extensions that do not end")),
+        ("5;a\nhello\r\n0\r\n\r\n", Err("bad chunked encoding: a chunk extension with a control character")),
+        ("3 5\r\nhel\r\n0\r\n\r\n", Err("bad chunked encoding: a chunk's size is no number")),
+        ("5;a=\0\r\nhello\r\n0\r\n\r\n", Err("bad chunked encoding: a chunk extension with a control character")),
+        ("0\r\na: b\n\nHTTP/1.1 200 OK\r\n\r\n", Err("bad chunked encoding: bad trailers")),
+        ("0\r\n\n", Err("bad chunked encoding: bad trailers")),
         ("0\r\nbad trailer\r\n\r\n", Err("bad chunked encoding: bad trailers")),
     ] {
         let read = read(Remaining::chunked(), &[body.as_bytes()]);

@@ -72,6 +72,7 @@ fn a_head_is_read_when_it_is_whole_and_not_before() {
     for end in 0..head.len() {
         assert_eq!(read(&head[..end], GET), "partial", "{end}");
     }
+    assert_eq!(read("\r\nHTTP/1.1 200 OK\r\n\r\n", GET), "Malformed(NewLine)");
     assert_eq!(read("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n", GET), "interim 40");
 }
 

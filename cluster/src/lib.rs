@@ -4,6 +4,7 @@
 //! The real one is `node/src/world.rs`, the simulated one lives in `simulations`. That is what lets the same node run
 //! on a network and a clock that a seed decides.
 
+pub mod dns;
 mod world;
 
 pub use world::*;

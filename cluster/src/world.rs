@@ -3,12 +3,13 @@
 //! Waiting is `tokio::time`, whose clock a simulation can turn; asking what time it is goes through [`World::now`].
 //! Nothing else in the workspace opens a socket or a file, reads a clock or draws a number.
 
+use crate::dns::{Absence, Answer, Question, RecordKind};
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant, SystemTime},
@@ -32,6 +33,12 @@ pub trait Listener: Send + Sync + 'static {
     fn address(&self) -> SocketAddr;
 }
 
+/// A question that no server has answered by then has failed.
+pub const LOOKUP_BOUND: Duration = Duration::from_secs(8);
+
+/// How long the addresses of one family wait for those of the other; the "resolution delay" of RFC 8305.
+const FAMILY_DELAY: Duration = Duration::from_millis(50);
+
 pub trait World: Send + Sync + 'static {
     /// Monotonic; never steps.
     fn now(&self) -> Instant;
@@ -46,8 +53,9 @@ pub trait World: Send + Sync + 'static {
 
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<BoxStream>>;
 
-    /// The addresses of a name, in the order to try them. An address in text resolves to itself.
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+    /// Asks these DNS servers in their order, or those of the system where there are none. What the machine itself knows
+    /// (`localhost`, its list of hosts) is not asked of anybody. Ends within [`LOOKUP_BOUND`].
+    fn lookup<'a>(&'a self, servers: &'a [SocketAddr], question: &'a Question) -> BoxFuture<'a, Answer>;
 
     /// Runs blocking work away from the requests: a thread in production, inline in a simulation.
     fn offload(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'_, ()>;
@@ -91,4 +99,42 @@ pub async fn offload<T: Send + 'static>(world: &dyn World, work: impl FnOnce() -
         }))
         .await;
     told.await.expect("offload runs its work before it returns")
+}
+
+/// The addresses of a host, in the order to try them: IPv4 first, as where one family is chosen for an endpoint. An address in
+/// text is its own.
+pub async fn resolve(world: &dyn World, servers: &[SocketAddr], host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let question = |kind| Question { name: host.into(), kind };
+    let (v4, v6) = (question(RecordKind::A), question(RecordKind::Aaaa));
+    let (mut v4, mut v6) = (pin!(world.lookup(servers, &v4)), pin!(world.lookup(servers, &v6)));
+    // There are servers that never answer about one of the families.
+    let answers = tokio::select! {
+        biased;
+        first = &mut v4 => late(first, v6).await,
+        first = &mut v6 => late(first, v4).await,
+    };
+    let mut addresses: Vec<SocketAddr> = answers.iter().flat_map(Answer::addresses).map(|ip| SocketAddr::new(ip, port)).collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    if !addresses.is_empty() {
+        return Ok(addresses);
+    }
+    let failed = answers.iter().find_map(|answer| match answer {
+        Answer::Failed(why) => Some(io::Error::other(&**why)),
+        Answer::Records { .. } | Answer::Nothing(_) => None,
+    });
+    let unknown = answers.contains(&Answer::Nothing(Absence::NoName));
+    let absent = if unknown { "the name does not exist" } else { "the name has no addresses" };
+    Err(failed.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, absent)))
+}
+
+/// The first answer, and the other: that one is waited for as long as the first has nothing to offer.
+async fn late(first: Answer, other: impl Future<Output = Answer>) -> Vec<Answer> {
+    if first.addresses().next().is_none() {
+        return vec![first, other.await];
+    }
+    let other = tokio::time::timeout(FAMILY_DELAY, other).await.ok();
+    std::iter::once(first).chain(other).collect()
 }

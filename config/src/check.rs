@@ -3,8 +3,10 @@
 //! A part that has errors of its own still counts as defined, so that nothing is said twice. Every function here
 //! returns nothing where a problem has been reported, and goes on with the rest.
 
+mod discovery;
 mod edge;
 mod edits;
+mod judging;
 mod limit;
 mod matcher;
 mod overlap;
@@ -12,7 +14,7 @@ mod route;
 mod service;
 
 use crate::{
-    Gateway, Limit, Listener, Place, Revision, RouteTable, Service,
+    Drills, Gateway, Limit, Listener, Place, Revision, RouteTable, Service,
     document::{Span, Spanned},
     file::{
         Read, Reader, Root, near,
@@ -28,11 +30,13 @@ pub(crate) fn check(roots: Vec<Root>, r: &mut Reader<'_>) -> Option<Gateway> {
     let mut node = Vec::new();
     let mut admin = Vec::new();
     let mut telemetry = Vec::new();
+    let mut drills = Vec::new();
     let (mut listen, mut service, mut limit, mut written) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for root in roots {
         node.extend(root.node);
         admin.extend(root.admin);
         telemetry.extend(root.telemetry);
+        drills.extend(root.drills);
         listen.extend(root.listen.value.0);
         service.extend(root.service.value.0);
         limit.extend(root.limit.value.0);
@@ -43,6 +47,7 @@ pub(crate) fn check(roots: Vec<Root>, r: &mut Reader<'_>) -> Option<Gateway> {
     let node = single(node, "[node]", main, r);
     let admin = single(admin, "[admin]", main, r);
     let telemetry = single(telemetry, "[telemetry]", main, r);
+    let drills = single(drills, "[drills]", main, r);
     let node = edge::node(node);
     let admin = edge::admin(admin, r);
     let telemetry = edge::telemetry(telemetry, r);
@@ -78,6 +83,7 @@ pub(crate) fn check(roots: Vec<Root>, r: &mut Reader<'_>) -> Option<Gateway> {
         routes: RouteTable::new(routes),
         admin: admin?,
         telemetry: telemetry?,
+        drills: Drills { allow: drills.value.allow.value },
         files: Vec::new(),
     })
 }

@@ -15,6 +15,7 @@ pub struct Diff {
     pub node: bool,
     pub admin: bool,
     pub telemetry: bool,
+    pub drills: bool,
 }
 
 /// Names of parts of one kind, each list in the order of its files.
@@ -35,6 +36,7 @@ pub fn diff(old: &Gateway, new: &Gateway) -> Diff {
         node: old.node != new.node,
         admin: old.admin != new.admin,
         telemetry: old.telemetry != new.telemetry,
+        drills: old.drills != new.drills,
     }
 }
 
@@ -81,7 +83,7 @@ impl fmt::Display for Diff {
         let kinds = [("listeners", &self.listeners), ("services", &self.services), ("routes", &self.routes), ("limits", &self.limits)];
         let mut parts: Vec<String> =
             kinds.iter().filter(|(_, changes)| !changes.is_empty()).map(|(kind, changes)| format!("{kind}{changes}")).collect();
-        let single = [("node", self.node), ("admin", self.admin), ("telemetry", self.telemetry)];
+        let single = [("node", self.node), ("admin", self.admin), ("telemetry", self.telemetry), ("drills", self.drills)];
         parts.extend(single.iter().filter(|(_, changed)| *changed).map(|(name, _)| name.to_string()));
         f.write_str(if parts.is_empty() { "nothing" } else { "" })?;
         f.write_str(&parts.join(", "))

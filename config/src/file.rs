@@ -6,6 +6,7 @@
 
 pub(crate) mod choice;
 pub(crate) mod endpoint;
+pub(crate) mod judging;
 pub(crate) mod manual;
 pub(crate) mod quantity;
 pub(crate) mod reader;
@@ -18,17 +19,18 @@ pub(crate) mod value;
 
 pub(crate) use reader::{Read, Reader, near, reason};
 
-use crate::{KeyPart, LimitMode, Missing, Protocol, Rate, Ratio, Secret};
+use crate::{Family, KeyPart, LimitMode, Missing, Protocol, Rate, Ratio, Secret};
 use choice::{AccessLogChoice, BalanceChoice, TlsChoice};
-use endpoint::{EndpointChoice, EndpointUrl, HostChoice, ServerName};
+use endpoint::{EndpointChoice, EndpointScheme, EndpointUrl, HostChoice, LookupName, ServerName};
 use ipnet::IpNet;
-use quantity::{LoadBound, MaxBody, Pause, Size, Total, Whole};
+use judging::{BreakerTable, HealthTable, OutlierTable};
+use quantity::{Factor, MaxBody, Pause, Size, Total, Whole};
 use reader::Words;
 use reference::{Input, Output, Outside};
 use section::section;
 use std::{net::SocketAddr, time::Duration};
 use text::{HeaderText, MatchText, Pattern, PatternPath, PatternTarget, Prefix, RedirectStatus, RespondStatus, Scheme, ValueChoice};
-use value::{Http, List, MetricsAccess, Name, Named, OneOrMany, QueryOfRedirect, Scope, Serve, Tolerance, Version};
+use value::{DnsServer, Http, List, LookupKind, MetricsAccess, Name, Named, OneOrMany, QueryOfRedirect, Scope, Serve, Tolerance, Version};
 
 const COUNT: i64 = i64::MAX;
 const KIB: u64 = 1 << 10;
@@ -56,6 +58,8 @@ section! {
         admin: AdminTable,
         /// What shoal tells about its work.
         telemetry: TelemetryTable,
+        /// Breaking things on purpose.
+        drills: DrillsTable,
     }
 }
 
@@ -81,6 +85,8 @@ section! {
         max_connections_per_address: Whole<1, COUNT> = 256,
         /// Whose `X-Forwarded-*` and `Forwarded` are believed; from others they are replaced.
         trusted_proxies: List<IpNet> = [],
+        /// Resolvers that names of endpoints are asked of, as in `"10.0.0.10:53"`, in this order; those of `/etc/resolv.conf` where empty.
+        dns: List<DnsServer> = [],
         /// How the node leaves.
         drain: DrainTable = {},
     }
@@ -176,12 +182,22 @@ section! {
 }
 
 section! {
-    /// A set of endpoints that are as good as each other.
+    /// A set of endpoints that give the same answers.
     ServiceTable {
-        /// Where it runs: `http://host:port`, `https://…`, or `h2c://…` for HTTP/2 in the clear.
-        endpoints: List<EndpointChoice> = required,
+        /// Where it runs: `http://host:port`, `https://…`, or `h2c://…` for HTTP/2 in the clear. Every address of a host's name is an
+        /// endpoint of its own. A service has either these or `discovery.name`.
+        endpoints: List<EndpointChoice>,
+        /// Looking up names, those of `endpoints` or one that stands for all of them.
+        discovery: DiscoveryTable,
         /// How one is chosen: the better of two by latency and load, in turn, by requests in flight, or by a hash.
         balance: BalanceChoice = "peak_ewma",
+        /// Share of endpoints that must be healthy for health to count. Below it, and when nobody farther away can help, requests go to all of
+        /// them: that so many are down is less likely than that we see it wrongly, and the rest could not carry the load. `"0%"` turns it off.
+        panic_threshold: Ratio = "50%",
+        /// How an endpoint that is new or healthy again gets its share.
+        slow_start: SlowStartTable = {},
+        /// When requests go to endpoints farther away.
+        locality: LocalityTable = {},
         /// What is spoken; `auto` is HTTP/1.1 in the clear and whatever ALPN agrees on over TLS.
         protocol: Protocol = "auto",
         /// TLS towards endpoints.
@@ -194,16 +210,76 @@ section! {
         retry: RetryTable = {},
         /// Connections that are kept.
         pool: PoolTable = {},
+        /// Asking endpoints how they are. Nobody asks where absent.
+        health: HealthTable,
+        /// Ejecting endpoints whose requests fail.
+        outlier: OutlierTable = {},
+        /// Bounds of what is in flight, and breakers.
+        breaker: BreakerTable = {},
     }
 }
 
 section! {
-    /// An endpoint with a weight.
+    /// An endpoint, and what is to be known of it.
     EndpointTable {
         /// Where it runs: `http://host:port`.
         url: EndpointUrl = required,
-        /// Its share of requests against the weights of the others; 0 gets none.
+        /// Its share of requests against the weights of the others; 0 gets none. Where a name has several addresses, each has this weight.
         weight: Whole<0, 65_535> = 1,
+        /// The region that it runs in; the node's own where absent.
+        region: Words,
+        /// The zone of that region that it runs in; the node's own where absent.
+        zone: Words,
+        /// Endpoints with a higher number are asked only when those with lower ones cannot carry the load. Within one number, those in the
+        /// node's zone come first, then those in its region, then the others. Eight steps are told apart; whatever is beyond counts as the eighth.
+        priority: Whole<0, 127> = 0,
+        /// Whether it is leaving: it gets no new requests while another endpoint can take them, and those in flight end as they would.
+        drain: bool = false,
+    }
+}
+
+section! {
+    /// Endpoints by name. Without `name` it is about the names in `endpoints`.
+    DiscoveryTable {
+        /// What is looked up: addresses (A and AAAA), or SRV records, which bring ports, weights and priorities; `dns` where absent.
+        kind: LookupKind,
+        /// The name, as in `orders.shop.internal` or `_http._tcp.orders.shop.internal`.
+        name: LookupName,
+        /// The port of every address, for `dns`; SRV records bring theirs.
+        port: Whole<1, 65_535>,
+        /// How endpoints are reached: `http` where absent, `https`, or `h2c` for HTTP/2 in the clear.
+        scheme: EndpointScheme,
+        /// Which addresses are used of a name that has both kinds. `auto` takes IPv4 if there is any and IPv6 otherwise; with `both`, a
+        /// host that has an address of each kind counts as two endpoints.
+        family: Family = "auto",
+        /// An answer is used at least so long, even if its time to live is shorter. Too short asks the resolver too much.
+        ttl_min: Duration = "1s",
+        /// An answer is used at most so long, even if its time to live is longer. Too long finds changes late.
+        ttl_max: Duration = "60s",
+        /// How long the last addresses stay in use when the resolver says that the name is gone. A resolver that fails, or says
+        /// nothing, never takes addresses away.
+        stale: Pause = "5m",
+    }
+}
+
+section! {
+    /// A weight that grows: an endpoint that has just started has cold caches.
+    SlowStartTable {
+        /// How long it takes to grow, evenly, to the whole weight; `"0s"` turns it off. When a service begins and all are new, nobody waits.
+        window: Pause = "30s",
+        /// The share of its weight that it begins with. Too low and it stays cold, too high and it is overrun.
+        weight_min: Ratio = "10%",
+    }
+}
+
+section! {
+    /// Near endpoints before far ones.
+    LocalityTable {
+        /// How many times its share a healthy endpoint is trusted with before requests spill to those farther away: at 1.4, as soon as less than
+        /// 71 % are healthy. 1 spills with the first endpoint that fails; too high overloads those that are left.
+        spill: Factor = 1.4,
+        /// How long near endpoints must have been healthy before requests return to them. Too short, and they move to and fro.
+        hysteresis: Pause = "30s",
     }
 }
 
@@ -214,7 +290,7 @@ section! {
         hash: KeyPart = required,
         /// How many times its fair share an endpoint may carry before the next one helps. Too low moves keys often, too high lets
         /// one popular key overload its endpoint.
-        bound: LoadBound = 1.25,
+        bound: Factor = 1.25,
     }
 }
 
@@ -251,8 +327,8 @@ section! {
     RetryTable {
         /// Attempts beyond the first; 0 turns it off.
         max: Whole<0, 10> = 1,
-        /// Answers of an endpoint that are tried elsewhere too, for methods that are safe to repeat: `[502, 503]`.
-        statuses: List<Whole<400, 599>> = [],
+        /// Answers of an endpoint that are tried elsewhere too, for methods that are safe to repeat. `[]` passes all of them on.
+        statuses: List<Whole<400, 599>> = [500, 502, 503, 504],
         /// Share of a service's requests that may be retries. Too high turns an outage into an avalanche.
         budget: Ratio = "20%",
         /// Retries a second that are allowed beside the share, for services with little traffic.
@@ -271,10 +347,14 @@ section! {
         max_connections: Whole<1, COUNT> = 1024,
         /// Of these, how many may be idle; never more than `max_connections`.
         max_idle: Whole<0, COUNT> = 512,
+        /// Connections that are kept open even if no request needs them, so that the first ones find them. Each costs the endpoint, too.
+        warm: Whole<0, COUNT> = 0,
         /// How long one may be idle. It should be shorter than what the endpoint allows, or requests meet closed connections.
         idle: Duration = "60s",
         /// How old one may get before it is replaced, so that endpoints behind a changed name are found.
         age_max: Duration = "10m",
+        /// How long requests may still be in flight to an address that has left; then their connections are closed.
+        drain: Pause = "30s",
     }
 }
 
@@ -501,6 +581,14 @@ section! {
         headers: List<Words> = [],
         /// Headers whose value is never written, beside these four.
         redact: List<Words> = ["authorization", "cookie", "set-cookie", "x-api-key"],
+    }
+}
+
+section! {
+    /// Drills, for a node that nobody depends on or a team that knows what it does.
+    DrillsTable {
+        /// Whether an operator may kill and stall parts of the node through the admin API.
+        allow: bool = false,
     }
 }
 

@@ -4,15 +4,22 @@
 //! out of `check` whole or not at all, and is never changed afterwards.
 
 mod describe;
+mod judging;
 mod route;
 
+pub use judging::*;
 pub use route::*;
 
 use crate::{ByteSize, LimitName, ListenerName, Place, Rate, Ratio, RouteTable, Secret, ServiceName, written};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Everything that a node serves.
 #[derive(Debug)]
@@ -27,6 +34,7 @@ pub struct Gateway {
     pub routes: RouteTable,
     pub admin: Admin,
     pub telemetry: Telemetry,
+    pub drills: Drills,
     /// Every file that was read for it, secrets included: what to watch for changes.
     pub files: Vec<PathBuf>,
 }
@@ -50,6 +58,8 @@ pub struct Node {
     pub max_connections_per_address: usize,
     /// Whose `X-Forwarded-*`, `Forwarded` and PROXY headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Resolvers to ask, in this order; empty means those of the system.
+    pub dns: Vec<SocketAddr>,
     /// How long a draining node still accepts connections, so that load balancers notice.
     #[serde(serialize_with = "as_written")]
     pub drain_wait: Duration,
@@ -135,8 +145,11 @@ pub enum ClientAuth {
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Service {
     pub name: ServiceName,
+    /// A host that is a name stands for all of its addresses. Empty only where `discovery` has an SRV lookup.
     pub endpoints: Vec<Endpoint>,
+    pub discovery: DiscoveryPolicy,
     pub balance: Balance,
+    pub spread: SpreadPolicy,
     pub protocol: Protocol,
     pub tls: EndpointTls,
     /// Which `Host` an endpoint sees.
@@ -144,6 +157,11 @@ pub struct Service {
     pub deadlines: Deadlines,
     pub retry: RetryPolicy,
     pub pool: PoolPolicy,
+    /// `None` where nobody probes.
+    pub health: Option<HealthPolicy>,
+    /// `None` where nobody is ejected.
+    pub outlier: Option<OutlierPolicy>,
+    pub breaker: BreakerPolicy,
     pub place: Place,
 }
 
@@ -153,10 +171,53 @@ pub struct Endpoint {
     /// A name or an address, without brackets.
     pub host: Arc<str>,
     pub port: u16,
+    /// Of each of its addresses.
     pub weight: u32,
+    /// The node's own where absent.
+    pub region: Option<Arc<str>>,
+    /// The node's own where absent.
+    pub zone: Option<Arc<str>>,
+    /// Higher ones are asked when lower ones cannot carry the load.
+    pub priority: u16,
+    /// Whether it is leaving and gets nothing new.
+    pub drain: bool,
+}
+
+/// How far away an endpoint is, nearest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Locality {
+    Zone,
+    Region,
+    Elsewhere,
 }
 
 impl Endpoint {
+    /// One of which nothing is known but how it is reached.
+    pub fn new(tls: bool, host: Arc<str>, port: u16) -> Self {
+        Self { tls, host, port, weight: 1, region: None, zone: None, priority: 0, drain: false }
+    }
+
+    /// Who it is, without what only says how often it is asked.
+    pub fn identity(&self) -> Self {
+        Self::new(self.tls, Arc::clone(&self.host), self.port)
+    }
+
+    /// Its address, if it has one without being looked up.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, self.port))
+    }
+
+    /// How far it is from a node. What it does not say is taken to be as near as can be.
+    pub fn locality(&self, node: &Node) -> Locality {
+        let same = |its: &Option<Arc<str>>, own: &Arc<str>| its.as_ref().is_none_or(|its| its == own);
+        match (same(&self.region, &node.region), same(&self.zone, &node.zone)) {
+            (true, true) => Locality::Zone,
+            (true, false) => Locality::Region,
+            (false, _) => Locality::Elsewhere,
+        }
+    }
+
     /// `host:port`, with brackets around an IPv6 address.
     pub fn authority(&self) -> String {
         if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
@@ -175,6 +236,64 @@ pub enum Balance {
         key: KeyPart,
         bound: f64,
     },
+}
+
+/// How requests are spread over endpoints that are not alike: some sick, some new, some far away.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct SpreadPolicy {
+    /// Share of a level that must be healthy for health to count there; Envoy's `healthy_panic_threshold`.
+    pub panic_threshold: Ratio,
+    pub slow_start: SlowStart,
+    /// How many times its share a healthy endpoint is trusted with before a farther level helps; Envoy's `overprovisioning_factor`.
+    pub spill: f64,
+    /// How long a level must have been able to carry more before it is given more.
+    #[serde(serialize_with = "as_written")]
+    pub hysteresis: Duration,
+}
+
+/// How the weight of an endpoint grows that is new or healthy again.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct SlowStart {
+    /// Zero where the whole weight counts at once.
+    #[serde(serialize_with = "as_written")]
+    pub window: Duration,
+    /// What it begins with.
+    pub weight_min: Ratio,
+}
+
+/// How names are looked up.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
+pub struct DiscoveryPolicy {
+    /// Records that say where the endpoints are; there are no others then.
+    pub srv: Option<SrvLookup>,
+    pub family: Family,
+    /// How long an answer counts at least and at most, whatever it says itself.
+    #[serde(serialize_with = "as_written")]
+    pub ttl_min: Duration,
+    #[serde(serialize_with = "as_written")]
+    pub ttl_max: Duration,
+    /// How long the addresses of a name that is said to be gone stay in use.
+    #[serde(serialize_with = "as_written")]
+    pub stale: Duration,
+}
+
+/// RFC 2782.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
+pub struct SrvLookup {
+    pub name: Arc<str>,
+    /// Whether what it finds is reached over TLS.
+    pub tls: bool,
+}
+
+/// Which addresses of a name are used.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// IPv4 if there is any, IPv6 otherwise: one host is seldom meant to be two endpoints.
+    Auto,
+    Ipv4,
+    Ipv6,
+    Both,
 }
 
 /// What is spoken to an endpoint.
@@ -249,10 +368,15 @@ pub struct PoolPolicy {
     /// Connections to one endpoint, busy and idle together.
     pub max_connections: usize,
     pub max_idle: usize,
+    /// Connections that are kept open whether or not they are needed; at most `max_idle`.
+    pub warm: usize,
     #[serde(serialize_with = "as_written")]
     pub idle: Duration,
     #[serde(serialize_with = "as_written")]
     pub age_max: Duration,
+    /// How long requests may still be in flight once the endpoint has left.
+    #[serde(serialize_with = "as_written")]
+    pub drain: Duration,
 }
 
 /// The rule: `rate` on average, `burst` at once, counted apart for every value of `key`.
@@ -319,6 +443,13 @@ pub fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let family = a.is_ipv4() == b.is_ipv4();
     let includes = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.port() != 0 && family && includes
+}
+
+/// Breaking things on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Drills {
+    /// Whether an operator may kill and stall parts of the node.
+    pub allow: bool,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]

@@ -26,6 +26,7 @@ pub(super) fn node(node: Spanned<NodeTable>) -> Node {
         max_connections: node.max_connections.get(),
         max_connections_per_address: node.max_connections_per_address.get(),
         trusted_proxies: node.trusted_proxies.iter().map(|network| network.value).collect(),
+        dns: node.dns.iter().map(|server| server.value.0).collect(),
         drain_wait: node.drain.wait.0,
         drain_bound: node.drain.bound.0,
     }

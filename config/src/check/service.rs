@@ -1,11 +1,12 @@
 //! Services: their endpoints, and how these are spoken to.
 
-use super::place;
+use super::{discovery, judging, place};
 use crate::{
-    Balance, ClientIdentity, Deadlines, Endpoint, EndpointTls, HostHeader, PoolPolicy, Protocol, RetryPolicy, Service, ServiceName,
+    Balance, ClientIdentity, Deadlines, DiscoveryPolicy, Endpoint, EndpointTls, HostHeader, PoolPolicy, Protocol, RetryPolicy, Service,
+    ServiceName, SlowStart, SpreadPolicy,
     document::{Span, Spanned},
     file::{
-        Reader, RetryTable, ServiceTable, ServiceTlsTable,
+        PoolTable, Reader, RetryTable, ServiceTable, ServiceTlsTable,
         choice::BalanceChoice,
         endpoint::{EndpointChoice, EndpointScheme, HostChoice},
     },
@@ -17,24 +18,16 @@ pub(super) fn service(name: &Arc<str>, table: Spanned<ServiceTable>, r: &mut Rea
     let at = table.at;
     let table = table.value;
     let errors = r.found.errors();
-    let endpoints = table.endpoints.as_ref().map(|endpoints| {
-        let written = &endpoints.value;
-        if table.meta.sound(&["endpoints"]) {
-            check_endpoints(written, endpoints.at, r);
-        }
-        let endpoint = |written: &Spanned<EndpointChoice>| Endpoint {
-            tls: written.url.scheme == EndpointScheme::Https,
-            host: Arc::clone(&written.url.host),
-            port: written.url.port,
-            weight: written.weight,
-        };
-        written.iter().map(endpoint).collect::<Vec<_>>()
-    });
+    let sources = discovery::sources(name, &table, r);
+    if let Some(endpoints) = table.endpoints.as_ref().filter(|_| table.meta.sound(&["endpoints"])) {
+        check_endpoints(name, &endpoints.value, endpoints.at, r);
+    }
     let protocol = protocol(&table, r);
     let tls = table.tls.as_ref().map(|tls| (&tls.value, tls.at));
-    if let (Some((_, at)), Some(endpoints)) = (tls, &endpoints)
-        && table.meta.sound(&["endpoints"])
+    if let (Some((_, at)), Some((endpoints, discovery))) = (tls, &sources)
+        && table.meta.sound(&["endpoints", "discovery"])
         && !endpoints.iter().any(|endpoint| endpoint.tls)
+        && !discovery.srv.as_ref().is_some_and(|srv| srv.tls)
     {
         let finding = r.found.warning(codes::NO_EFFECT, at, format!("no endpoint of service `{name}` is reached over TLS"));
         finding.help("write its endpoints as https://…, or take `tls` away");
@@ -45,15 +38,23 @@ pub(super) fn service(name: &Arc<str>, table: Spanned<ServiceTable>, r: &mut Rea
     };
     let retry = retry(&table.retry);
     backoff(&retry, table.retry.backoff_min.at, table.retry.meta.sound(&["backoff_min", "backoff_max"]), r);
+    let pool = pool(&table.pool, r);
+    let spread = spread(&table);
+    let (endpoints, discovery): (Vec<Endpoint>, DiscoveryPolicy) = sources?;
+    let health = table.health.as_ref().and_then(|health| judging::health(health, r));
+    let outlier = judging::outlier(&table.outlier, r);
+    let breaker = judging::breaker(&table.breaker, r);
     let service = Service {
         name: ServiceName::new(Arc::clone(name)),
-        endpoints: endpoints?,
+        endpoints,
+        discovery,
         balance: match table.balance.value {
             BalanceChoice::PeakEwma => Balance::PeakEwma,
             BalanceChoice::RoundRobin => Balance::RoundRobin,
             BalanceChoice::LeastRequests => Balance::LeastRequests,
             BalanceChoice::Hash(hash) => Balance::Hash { key: hash.hash?.value, bound: hash.bound.0 },
         },
+        spread,
         protocol,
         tls: tls?,
         host: match table.host.value {
@@ -68,22 +69,28 @@ pub(super) fn service(name: &Arc<str>, table: Spanned<ServiceTable>, r: &mut Rea
             idle: table.deadlines.idle.value,
         },
         retry,
-        pool: PoolPolicy {
-            max_connections: table.pool.max_connections.get(),
-            max_idle: table.pool.max_idle.get::<usize>().min(table.pool.max_connections.get()),
-            idle: table.pool.idle.value,
-            age_max: table.pool.age_max.value,
-        },
+        pool,
+        health,
+        outlier,
+        breaker,
         place: place(at, r),
     };
     (r.found.errors() == errors).then_some(service)
 }
 
-fn check_endpoints(endpoints: &[Spanned<EndpointChoice>], at: Span, r: &mut Reader<'_>) {
+fn check_endpoints(name: &str, endpoints: &[Spanned<EndpointChoice>], at: Span, r: &mut Reader<'_>) {
     if endpoints.is_empty() {
         r.found.error(codes::EMPTY, at, "a service needs an endpoint").help("write endpoints = [\"http://127.0.0.1:3000\"]");
     } else if endpoints.iter().all(|endpoint| endpoint.weight == 0) {
         r.found.error(codes::NO_WEIGHT, at, "all endpoints have the weight 0").help("give one of them a weight");
+    } else if endpoints.iter().all(|endpoint| endpoint.drain || endpoint.weight == 0) {
+        let finding =
+            r.found.warning(codes::NO_EFFECT, at, format!("all endpoints of service `{name}` drain, so requests still go to them"));
+        finding.help("leave one of them in, or take the service away");
+    }
+    let places = endpoints.iter().flat_map(|endpoint| [&endpoint.region, &endpoint.zone]).flatten();
+    for empty in places.filter(|place| place.is_empty()) {
+        r.found.error(codes::EMPTY, empty.at, "a place without a name").help("leave it out where it is the node's own");
     }
     for (index, endpoint) in endpoints.iter().enumerate() {
         let same = |earlier: &&Spanned<EndpointChoice>| (&earlier.url.host, earlier.url.port) == (&endpoint.url.host, endpoint.url.port);
@@ -96,6 +103,14 @@ fn check_endpoints(endpoints: &[Spanned<EndpointChoice>], at: Span, r: &mut Read
 
 /// `h2c://` says what is spoken, and says it for all endpoints.
 fn protocol(table: &ServiceTable, r: &mut Reader<'_>) -> Protocol {
+    let scheme = table.discovery.as_ref().and_then(|discovery| discovery.scheme.as_ref());
+    if let Some(scheme) = scheme.filter(|scheme| scheme.value == EndpointScheme::H2c) {
+        if table.protocol.value == Protocol::H1 {
+            let finding = r.found.error(codes::MIXED_PROTOCOLS, scheme.at, "`h2c` is HTTP/2, and the service's protocol is `h1`");
+            finding.help("write scheme = \"http\", or take `protocol` away").also(table.protocol.at);
+        }
+        return Protocol::H2;
+    }
     let endpoints = table.endpoints.as_ref().map(|endpoints| &endpoints.value[..]).unwrap_or_default();
     let h2c = |endpoint: &&Spanned<EndpointChoice>| endpoint.url.scheme == EndpointScheme::H2c;
     let Some(first) = endpoints.iter().find(h2c) else { return table.protocol.value };
@@ -124,6 +139,32 @@ fn endpoint_tls(table: &ServiceTlsTable, at: Span, r: &mut Reader<'_>) -> Option
     };
     let server_name = table.server_name.as_ref().map(|name| Arc::clone(&name.value.0));
     Some(EndpointTls { ca: table.ca.as_ref().map(|file| file.value.0.clone()), identity, server_name })
+}
+
+fn spread(table: &ServiceTable) -> SpreadPolicy {
+    SpreadPolicy {
+        panic_threshold: table.panic_threshold.value,
+        slow_start: SlowStart { window: table.slow_start.window.0, weight_min: table.slow_start.weight_min.value },
+        spill: table.locality.spill.0,
+        hysteresis: table.locality.hysteresis.0,
+    }
+}
+
+fn pool(table: &PoolTable, r: &mut Reader<'_>) -> PoolPolicy {
+    let max_connections = table.max_connections.get();
+    let pool = PoolPolicy {
+        max_connections,
+        max_idle: table.max_idle.get::<usize>().min(max_connections),
+        warm: table.warm.get(),
+        idle: table.idle.value,
+        age_max: table.age_max.value,
+        drain: table.drain.0,
+    };
+    if pool.warm > pool.max_idle && table.meta.sound(&["warm", "max_idle", "max_connections"]) {
+        let message = format!("`warm` ({}) is more than may be idle ({})", pool.warm, pool.max_idle);
+        r.found.error(codes::CONTRADICTION, table.warm.at, message).help("raise `max_idle` and `max_connections`, or lower `warm`");
+    }
+    pool
 }
 
 fn retry(table: &RetryTable) -> RetryPolicy {

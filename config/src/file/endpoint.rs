@@ -5,7 +5,7 @@ use super::{
     reader::{Node, Read, Reader},
     shape::{Shape, Text},
 };
-use crate::{pattern, problem::codes};
+use crate::{document::Spanned, pattern, problem::codes};
 use http::HeaderValue;
 use std::{ops::Range, sync::Arc};
 use toml::de::DeValue;
@@ -88,11 +88,21 @@ impl Read for EndpointUrl {
     }
 }
 
-/// An endpoint, with a weight or without.
+/// An endpoint, by its address alone or with more to be known of it.
 #[derive(Clone, Debug)]
 pub(crate) struct EndpointChoice {
     pub(crate) url: EndpointUrl,
     pub(crate) weight: u32,
+    pub(crate) region: Option<Spanned<Arc<str>>>,
+    pub(crate) zone: Option<Spanned<Arc<str>>>,
+    pub(crate) priority: u16,
+    pub(crate) drain: bool,
+}
+
+impl From<EndpointUrl> for EndpointChoice {
+    fn from(url: EndpointUrl) -> Self {
+        Self { url, weight: 1, region: None, zone: None, priority: 0, drain: false }
+    }
 }
 
 impl Read for EndpointChoice {
@@ -102,10 +112,17 @@ impl Read for EndpointChoice {
 
     fn read(node: Node<'_>, r: &mut Reader<'_>) -> Option<Self> {
         match node.value {
-            DeValue::String(_) => EndpointUrl::read(node, r).map(|url| Self { url, weight: 1 }),
+            DeValue::String(_) => EndpointUrl::read(node, r).map(Self::from),
             DeValue::Table(_) => {
                 let table = EndpointTable::read(node, r)?;
-                table.url.map(|url| Self { url: url.value, weight: table.weight.get() })
+                Some(Self {
+                    url: table.url?.value,
+                    weight: table.weight.get(),
+                    region: table.region,
+                    zone: table.zone,
+                    priority: table.priority.get(),
+                    drain: table.drain.value,
+                })
             }
             _ => r.wrong_type(node, &Self::shape()),
         }
@@ -157,6 +174,41 @@ fn is_host(text: &str) -> bool {
     }
 }
 
+/// A name that DNS is asked for. Unlike a host's, its labels may have underscores, as SRV records do.
+#[derive(Clone, Debug)]
+pub(crate) struct LookupName(pub(crate) Arc<str>);
+
+impl LookupName {
+    fn is_valid(text: &str) -> bool {
+        let label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        text.len() <= 253 && text.split('.').all(label)
+    }
+}
+
+impl Read for LookupName {
+    fn shape() -> Shape {
+        Shape::text("a name", "orders.shop.internal")
+    }
+
+    fn read(node: Node<'_>, r: &mut Reader<'_>) -> Option<Self> {
+        let text = r.text(node, &Self::shape())?;
+        let help = if text.parse::<std::net::IpAddr>().is_ok() {
+            "an address needs no lookup; write it in `endpoints`"
+        } else if Self::is_valid(text) {
+            return Some(Self(text.to_ascii_lowercase().into()));
+        } else {
+            "write a name such as \"orders.shop.internal\", without a scheme or a port"
+        };
+        r.found.error(codes::BAD_HOST, node.at, format!("`{text}` is no name to look up")).help(help);
+        None
+    }
+}
+
 /// A name to be found in a certificate or a location.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerName(pub(crate) Arc<str>);
@@ -179,6 +231,25 @@ impl Read for ServerName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_to_look_up_is_made_of_labels() {
+        let check = |text: &str, expected: bool| assert_eq!(LookupName::is_valid(text), expected, "{text}");
+        check("orders", true);
+        check("orders.shop.internal", true);
+        check("orders.shop.internal.", false);
+        check("_http._tcp.orders", true);
+        check("", false);
+        check(".", false);
+        check("a..b", false);
+        check("-a.b", false);
+        check("a b", false);
+        check("http://a", false);
+        check("a:53", false);
+        check(&"a".repeat(64), false);
+        check(&format!("{}a", "a.".repeat(126)), true);
+        check(&format!("{}a", "a.".repeat(127)), false);
+    }
 
     #[test]
     fn an_endpoint_is_a_scheme_a_host_and_a_port() {

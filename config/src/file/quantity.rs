@@ -37,11 +37,11 @@ impl<const MIN: i64, const MAX: i64> Read for Whole<MIN, MAX> {
     }
 }
 
-/// How far a hashing balancer may load an endpoint beyond its share, 1.0 being not at all.
+/// How many times its share an endpoint may carry, 1.0 being no more than that.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LoadBound(pub(crate) f64);
+pub(crate) struct Factor(pub(crate) f64);
 
-impl Read for LoadBound {
+impl Read for Factor {
     fn shape() -> Shape {
         Shape::Number { min: 1.0, max: 100.0 }
     }

@@ -1,17 +1,21 @@
 //! Single values: words, names, addresses, and lists of them.
 
 use super::{
+    endpoint::EndpointScheme,
     reader::{Node, Read, Reader, Words, near},
     shape::{Shape, Text, one_of},
 };
 use crate::{
-    ClientAuth, KeyPart, LimitMode, Missing, Protocol, TlsVersion,
+    ClientAuth, Family, KeyPart, LimitMode, Missing, Protocol, TlsVersion,
     document::{Span, Spanned},
     pattern::key_part,
     problem::codes,
 };
 use ipnet::IpNet;
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 use toml::de::DeValue;
 
 /// Any text.
@@ -75,6 +79,16 @@ words!(ClientAuth { Required = "required", Optional = "optional", None = "none" 
 words!(TlsVersion { Tls12 = "1.2", Tls13 = "1.3" });
 words!(LimitMode { Enforce = "enforce", Shadow = "shadow" });
 words!(Missing { Share = "share", Skip = "skip", Refuse = "refuse" });
+words!(EndpointScheme { Http = "http", Https = "https", H2c = "h2c" });
+words!(Family { Auto = "auto", Ipv4 = "ipv4", Ipv6 = "ipv6", Both = "both" });
+
+/// What is looked up of a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LookupKind {
+    Dns,
+    Srv,
+}
+words!(LookupKind { Dns = "dns", Srv = "srv" });
 
 /// A protocol that a listener speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -179,7 +193,7 @@ impl Read for IpNet {
 
     fn read(node: Node<'_>, r: &mut Reader<'_>) -> Option<Self> {
         let text = r.text(node, &Self::shape())?;
-        let parsed = text.parse::<Self>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(Self::from));
+        let parsed = text.parse::<Self>().ok().or_else(|| text.parse::<IpAddr>().ok().map(Self::from));
         match parsed {
             Some(network) if network.trunc() == network => Some(network),
             Some(network) => {
@@ -216,6 +230,28 @@ impl Read for SocketAddr {
             .error(codes::BAD_ADDRESS, node.at, format!("`{text}` is no address to listen on"))
             .help(format!("write 127.0.0.1:{port} for this machine alone, 0.0.0.0:{port} for everyone, [::]:{port} for everyone by IPv6"));
         None
+    }
+}
+
+/// A resolver; on port 53 where only an address is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DnsServer(pub(crate) SocketAddr);
+
+impl Read for DnsServer {
+    fn shape() -> Shape {
+        Shape::text("an address and port", "10.0.0.10:53")
+    }
+
+    fn read(node: Node<'_>, r: &mut Reader<'_>) -> Option<Self> {
+        let text = r.text(node, &Self::shape())?;
+        let address = text.parse().ok().or_else(|| text.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
+        let usable = address.filter(|address| address.port() != 0 && !address.ip().is_unspecified());
+        if usable.is_none() {
+            r.found
+                .error(codes::BAD_ADDRESS, node.at, format!("`{text}` is no address of a resolver"))
+                .help("a resolver is written 10.0.0.10:53 or [2001:db8::10]:53: finding it by name would need one");
+        }
+        usable.map(Self)
     }
 }
 

@@ -19,6 +19,7 @@ impl Gateway {
             "routes": self.routes.iter().map(|route| route.describe()).collect::<Vec<_>>(),
             "admin": self.admin,
             "telemetry": self.telemetry,
+            "drills": self.drills,
             "files": self.files,
         })
     }

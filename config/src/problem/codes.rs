@@ -46,7 +46,8 @@ codes! {
     /// A network is an address with the length of its prefix, `10.0.0.0/8` or `2001:db8::/32`, or a single address. Bits behind
     /// the prefix must be zero, since otherwise it is not clear which of the two was meant.
     BAD_NETWORK = "E1107";
-    /// An address to listen on is written `127.0.0.1:8080`, `0.0.0.0:8080` or `[::]:8080`. Names are not resolved for it.
+    /// An address to listen on is written `127.0.0.1:8080`, `0.0.0.0:8080` or `[::]:8080`, and a resolver `10.0.0.10:53`. Names are not
+    /// resolved for either.
     BAD_ADDRESS = "E1108";
     /// An endpoint is written as `http://host:port`, `https://host:port` or `h2c://host:port`, without a path, a query or credentials.
     /// Paths are rewritten by the route, credentials are set as a header by the route.
@@ -70,7 +71,7 @@ codes! {
     /// `10/s per client_ip`, `100/min burst 20 per header:x-tenant,path:id`.
     BAD_LIMIT = "E1115";
     /// A status is a number that makes sense where it stands: 301, 302, 303, 307 or 308 for redirects, 200 to 599 for fixed
-    /// answers, 400 to 599 for retries.
+    /// answers, 400 to 599 for retries, 100 to 599 or a range like `200-299` for probes.
     BAD_STATUS = "E1116";
     /// What is asked for belongs to a version of shoal to come. It is an error rather than ignored, since a gateway that does
     /// less than its file says is a danger.

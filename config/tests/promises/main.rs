@@ -2,6 +2,7 @@
 
 mod changes;
 mod includes;
+mod judging;
 mod manual;
 mod mistakes;
 mod overlaps;

@@ -203,6 +203,61 @@ fn parts_that_do_not_fit() {
 }
 
 #[test]
+fn endpoints_that_are_nowhere_or_in_two_places() {
+    let used = "[[route]]\nmatch = \"/x\"\nservice = \"x\"\n";
+    let service = |lines: &str| format!("[service.x]\n{lines}\n{used}");
+    check(&service("discovery = { name = \"a.internal\", port = 80 }"), &[]);
+    check(&service("discovery = { kind = \"srv\", name = \"_http._tcp.a\", scheme = \"https\" }\ntls = { server_name = \"a\" }"), &[]);
+    check(&service("endpoints = [\"http://a:80\"]\ndiscovery = { ttl_max = \"5s\" }"), &[]);
+    check(&service("endpoints = [\"http://a:80\"]\ndiscovery = { name = \"b\", port = 1 }"), &["3:22 E1118"]);
+    check(&service("discovery = { ttl_max = \"5s\" }"), &["2:13 E1102"]);
+    check(&service("discovery = { nme = \"a\", port = 1 }"), &["2:15 E1103"]);
+    check(&service("discovery = { name = \"a\" }"), &["2:13 E1102"]);
+    check(&service("discovery = { name = \"a\", port = \"80\" }"), &["2:34 E1101"]);
+    check(&service("discovery = { kind = \"srv\", name = \"a\", port = 1 }"), &["2:48 E1118"]);
+    check(&service("discovery = { kind = \"consul\", name = \"a\" }"), &["2:22 E1106"]);
+    check(&service("discovery = { name = \"10.0.0.1\", port = 1 }"), &["2:22 E1203"]);
+    check(&service("discovery = { name = \"http://a\", port = 1 }"), &["2:22 E1203"]);
+    check(&service("discovery = { name = \"a\", port = 0 }"), &["2:34 E1105"]);
+    check(&service("discovery = { name = \"a\", port = 1, ttl_min = \"2m\" }"), &["2:47 E2023"]);
+    check(&service("discovery = { name = \"a\", port = 1, ttl_min = \"0s\" }"), &["2:47 E1105"]);
+    check(&service("discovery = { name = \"a\", port = 1, family = \"ipv5\" }"), &["2:46 E1106"]);
+    check(&service("discovery = { name = \"a\", port = 1, scheme = \"h2c\" }\nprotocol = \"h1\""), &["2:46 E2022"]);
+    check(&service("endpoints = [\"http://a:80\"]\ndiscovery = { kind = \"srv\" }"), &["3:22 E1102"]);
+    check(&service("endpoints = [\"http://127.0.0.1:80\"]\ndiscovery = { ttl_max = \"5s\" }"), &["3:13 W4006"]);
+}
+
+#[test]
+fn a_spread_that_makes_no_sense() {
+    let used = "[[route]]\nmatch = \"/x\"\nservice = \"x\"\n";
+    let service = |lines: &str| format!("[service.x]\nendpoints = [\"http://a\"]\n{lines}\n{used}");
+    check(&service("panic_threshold = \"0%\"\nslow_start = { window = \"0s\" }\nlocality = { spill = 1, hysteresis = \"0s\" }"), &[]);
+    check(&service("panic_threshold = 50"), &["3:19 E1101"]);
+    check(&service("panic_threshold = \"101%\""), &["3:19 E1104"]);
+    check(&service("slow_start = { windw = \"1s\" }"), &["3:16 E1103"]);
+    check(&service("slow_start = { weight_min = 10 }"), &["3:29 E1101"]);
+    check(&service("locality = { spill = 0.9, hysteresis = 30 }"), &["3:22 E1105", "3:40 E1101"]);
+    check(&service("pool = { warm = 600 }"), &["3:17 E2023"]);
+    check(&service("pool = { warm = 9, max_connections = 8 }"), &["3:17 E2023"]);
+    check(&service("pool = { warm = -1 }"), &["3:17 E1105"]);
+    let endpoint = |keys: &str| format!("[service.x]\nendpoints = [{{ url = \"http://a\", {keys} }}]\n{used}");
+    check(&endpoint("region = \"north\", zone = \"2\", priority = 1"), &[]);
+    check(&endpoint("priority = 128"), &["2:45 E1105"]);
+    check(&endpoint("region = \"\""), &["2:43 E1119"]);
+    check(&endpoint("zone = 1"), &["2:41 E1101"]);
+    check(&endpoint("drain = \"yes\""), &["2:42 E1101"]);
+    check(&endpoint("drain = true"), &["2:13 W4006"]);
+}
+
+#[test]
+fn resolvers_and_drills() {
+    check("[node]\ndns = [\"10.0.0.10\", \"[2001:db8::1]:5353\", \"::1\"]\n[drills]\nallow = true\n", &[]);
+    check("[node]\ndns = [\"ns.internal:53\", \"10.0.0.10:0\", \"0.0.0.0\"]\n", &["2:8 E1108", "2:26 E1108", "2:41 E1108"]);
+    check("[drills]\nallow = \"yes\"\n", &["2:9 E1101"]);
+    check("[drills]\nalow = true\n", &["2:1 E1103"]);
+}
+
+#[test]
 fn what_belongs_to_a_later_version() {
     check(
         "[limit.x]\nrate = \"1/s\"\nscope = \"cluster\"\n[[route]]\nmatch = \"/x\"\nservice = \"hello\"\nlimit = \"x\"\n",
@@ -304,7 +359,9 @@ bind = ["127.0.0.1:8080", "[::1]:8080"]
 tls = { cert = "c", key = { file = "k" } }
 bounds.head_size = "16KiB"
 [service.a]
-endpoints = ["https://ä.example", { url = "http://b:1", weight = 2 }]
+endpoints = ["https://ä.example", { url = "http://b:1", weight = 2, region = "r", priority = 1, drain = true }]
+discovery = { ttl_max = "5s" }
+locality.spill = 1.2
 balance = { hash = "cookie:sid", bound = 1.5 }
 [service.a.retry]
 statuses = [502, 503]

@@ -1,7 +1,9 @@
 //! What the keys of a file become in a gateway.
 
 use crate::{BASE, gateway};
-use shoal_config::{AccessLogTo, Action, Balance, ByteSize, HostHeader, KeyPart, LimitMode, Missing, Protocol, written};
+use shoal_config::{
+    AccessLogTo, Action, Balance, ByteSize, Endpoint, Family, HostHeader, KeyPart, LimitMode, Locality, Missing, Protocol, Service, written,
+};
 use std::time::Duration;
 
 #[test]
@@ -62,6 +64,62 @@ deadlines = { total = "none", connect = "2s" }
     assert_eq!((grpc.endpoints[0].weight, grpc.endpoints[1].weight), (3, 1));
     let deadlines = gateway.routes.get("grpc").and_then(|route| route.deadlines).expect("the route has deadlines of its own");
     assert_eq!((deadlines.total, written(deadlines.connect), written(deadlines.first_byte)), (None, "2s".to_string(), "30s".to_string()));
+}
+
+#[test]
+fn an_endpoint_is_as_near_as_it_does_not_say_otherwise() {
+    let text = BASE.replace(
+        "endpoints = [\"http://127.0.0.1:3000\"]",
+        r#"endpoints = [
+    "http://a",
+    { url = "http://b", region = "west" },
+    { url = "http://c", zone = "2" },
+    { url = "http://d", region = "north", zone = "1", priority = 3, drain = true },
+]"#,
+    );
+    let gateway = gateway(&format!("[node]\nregion = \"west\"\nzone = \"1\"\n{text}"));
+    let endpoints = &gateway.services[0].endpoints;
+    let localities: Vec<Locality> = endpoints.iter().map(|endpoint| endpoint.locality(&gateway.node)).collect();
+    assert_eq!(localities, [Locality::Zone, Locality::Zone, Locality::Region, Locality::Elsewhere]);
+    assert_eq!((endpoints[3].priority, endpoints[3].drain, endpoints[0].priority, endpoints[0].drain), (3, true, 0, false));
+    assert_eq!(endpoints[3].identity(), Endpoint::new(false, "d".into(), 80));
+}
+
+#[test]
+fn endpoints_may_be_behind_a_name() {
+    let found = |discovery: &str| {
+        let text = BASE.replace("endpoints = [\"http://127.0.0.1:3000\"]", &format!("discovery = {{ {discovery} }}"));
+        gateway(&text).services[0].clone()
+    };
+    let dns = found(r#"name = "Orders.internal", port = 8080, ttl_max = "10s", family = "both""#);
+    assert_eq!(dns.endpoints[..], [Endpoint::new(false, "orders.internal".into(), 8080)]);
+    assert_eq!((dns.discovery.family, written(dns.discovery.ttl_max), &dns.discovery.srv), (Family::Both, "10s".to_string(), &None));
+    let srv = found(r#"kind = "srv", name = "_h2._tcp.orders", scheme = "h2c""#);
+    assert!(srv.endpoints.is_empty());
+    assert_eq!((srv.protocol, srv.discovery.srv.as_ref().map(|srv| &*srv.name)), (Protocol::H2, Some("_h2._tcp.orders")));
+    let tls = found(r#"kind = "srv", name = "_https._tcp.orders", scheme = "https""#);
+    assert!(tls.discovery.srv.as_ref().is_some_and(|srv| srv.tls));
+}
+
+#[test]
+fn the_defaults_of_spreading_are_the_documented_ones() {
+    let gateway = gateway(BASE);
+    let service = &gateway.services[0];
+    let Service { spread, discovery, pool, .. } = &**service;
+    assert_eq!((spread.panic_threshold.0, spread.spill, written(spread.hysteresis)), (0.5, 1.4, "30s".to_string()));
+    assert_eq!((written(spread.slow_start.window), spread.slow_start.weight_min.0), ("30s".to_string(), 0.1));
+    let ttls = [discovery.ttl_min, discovery.ttl_max, discovery.stale].map(written);
+    assert_eq!((discovery.family, ttls), (Family::Auto, ["1s", "1m", "5m"].map(String::from)));
+    assert_eq!((pool.warm, written(pool.drain)), (0, "30s".to_string()));
+    assert!(gateway.node.dns.is_empty() && !gateway.drills.allow);
+}
+
+#[test]
+fn resolvers_are_asked_on_port_53_and_drills_are_allowed_on_purpose() {
+    let gateway = gateway(&format!("[node]\ndns = [\"10.0.0.10\", \"[::1]:5353\"]\n[drills]\nallow = true\n{BASE}"));
+    assert_eq!(gateway.node.dns.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.10:53", "[::1]:5353"]);
+    assert!(gateway.drills.allow);
+    assert_eq!(gateway.describe()["drills"]["allow"], true);
 }
 
 #[test]

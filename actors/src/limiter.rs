@@ -9,6 +9,7 @@
 //! touched. Otherwise it takes in order, and should another request have been faster at a later limit, it gives back what
 //! it took and is refused.
 
+mod actor;
 mod bucket;
 mod cell;
 mod decision;
@@ -20,6 +21,7 @@ mod table;
 // A retry budget is a bucket too.
 pub(crate) use self::bucket::{Clock, Rule, Word};
 pub use self::{
+    actor::child,
     decision::{Decision, Verdict},
     key::{Key, KeyHasher},
     policy::{Counts, Policy},
@@ -141,6 +143,11 @@ impl Limiter {
     /// it says that it wrapped. What it frees goes to new keys of the same shard.
     pub fn sweep(&self, shard: usize, now: Instant) -> Swept {
         self.table.sweep(shard, self.clock.ticks(now))
+    }
+
+    /// What one of the [`SHARDS`] holds, without what belongs to limits as a whole.
+    pub fn memory_of(&self, shard: usize) -> Memory {
+        self.table.memory_of(shard)
     }
 
     pub fn memory(&self) -> Memory {

@@ -167,12 +167,17 @@ impl Table {
 
     pub(crate) fn memory(&self) -> Memory {
         let mut memory = Memory { bytes: size_of_val(&*self.shards), ..Memory::default() };
-        for shard in &self.shards {
-            memory.keys += shard.lock().keys as usize;
-            memory.cells += shard.slab.cells();
-            memory.bytes += shard.slab.bytes() + shard.index.bytes();
+        for shard in (0..SHARDS).map(|shard| self.memory_of(shard)) {
+            memory.keys += shard.keys;
+            memory.cells += shard.cells;
+            memory.bytes += shard.bytes;
         }
         memory
+    }
+
+    pub(crate) fn memory_of(&self, shard: usize) -> Memory {
+        let shard = &self.shards[shard];
+        Memory { keys: shard.lock().keys as usize, cells: shard.slab.cells(), bytes: shard.slab.bytes() + shard.index.bytes() }
     }
 
     fn shard(&self, key: Key) -> &Shard {

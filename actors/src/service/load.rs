@@ -1,99 +1,211 @@
-//! What is known of one endpoint by what happened to requests: published in atomics, read by every pick.
+//! What is known of one endpoint of a service: published in atomics, written by what happens to requests, read by every pick.
 //!
 //! Its latency is a peak-sensitive moving average, as Finagle and linkerd have it: a sample above the average replaces it at
 //! once, one below pulls it down with a time constant of ten seconds, and silence lets it fall the same way, so
 //! that an endpoint that was slow is asked again after a while. A failure counts as a sample of at least twice the
 //! average: one alone is forgiven within seconds, a run of them soon costs more than any answer.
+//!
+//! Beside it stands what is believed of the endpoint. A run of failures takes it out at once, on the path of the request that
+//! ends the run: no actor has to be awake for it. Its time out ends by itself, a few requests then try it, and if all
+//! are answered well it is back. Actors add what takes longer to see: probes, success rates, an operator's wish.
 
+mod average;
+mod in_flight;
+mod run;
+mod shown;
+mod standing;
+mod window;
+
+pub use self::in_flight::InFlight;
+pub(super) use self::run::{Reached, Run};
+
+use self::{
+    average::Average,
+    standing::{Flag, Out, Phase, Standing},
+    window::Window,
+};
+use super::{
+    breaker::{Bound, Breaker, Refused},
+    verdict::Why,
+};
 use std::{
     sync::{
         Arc,
-        atomic::{
-            AtomicBool, AtomicU32, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
-/// In this time the weight of the past falls to 1/e.
-const DECAY: Duration = Duration::from_secs(10);
-
-/// What a failure counts as at least, and at most.
-const FAILURE_MIN: Duration = Duration::from_millis(10);
-const FAILURE_MAX: Duration = Duration::from_secs(10);
-
 /// What an endpoint is believed to need while its first answer is awaited: others are preferred meanwhile.
 const UNKNOWN: Duration = Duration::from_secs(1);
 
-/// One endpoint's load. It has a cache line to itself, for every request to the endpoint writes it.
+/// So long after its last failure an endpoint in doubt is asked once, whatever it seems to cost: otherwise its cost would keep away
+/// the very answer that could end the doubt, or settle it.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// How fine the time of the last change is told, as a power of two in milliseconds. 32 bits then last for eight years.
+const COARSE: u32 = 6;
+
+/// One endpoint's load and standing, as one service sees it. Every request to the endpoint writes the first of its two cache lines;
+/// the second is written when something fails.
+#[derive(Debug)]
+pub struct Load {
+    hot: Hot,
+    cold: Cold,
+}
+
 #[derive(Debug)]
 #[repr(align(64))]
-pub struct Load {
+struct Hot {
+    /// [`Average`].
     latency: AtomicU64,
     picks: AtomicU64,
+    successes: AtomicU64,
+    /// [`Standing`].
+    standing: AtomicU64,
+    /// [`Run`].
+    run: AtomicU64,
+    /// [`Failed`], with its stamp in the upper half.
+    failed: AtomicU64,
     in_flight: AtomicU32,
-    eligible: AtomicBool,
+    /// When its standing last changed, coarsely; zero if it never did.
+    since: AtomicU32,
+    breaker: Arc<Breaker>,
+}
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Cold {
     epoch: Instant,
+    server_errors: AtomicU64,
+    gateway_failures: AtomicU64,
+    connects: AtomicU64,
+    timeouts: AtomicU64,
+    resets: AtomicU64,
+    /// [`Window`].
+    window: AtomicU64,
 }
 
-/// The average in nanoseconds, and when it was last told something, in milliseconds since the epoch. They change
-/// together, in one word. After 49 days of silence the stamp comes round, and the average may be believed once more.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Average {
-    nanos: f32,
-    stamp: u32,
+/// What became of the requests to an endpoint, since the beginning. A request that was tried here and elsewhere counts once here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct Tally {
+    /// Sent, whatever became of them.
+    pub picks: u64,
+    /// Answered with a status below 500.
+    pub successes: u64,
+    /// Answered with a status of 500 or above that is none of the next.
+    pub server_errors: u64,
+    /// Answered with 502, 503 or 504.
+    pub gateway_failures: u64,
+    /// No connection came about.
+    pub connects: u64,
+    /// Not answered in time.
+    pub timeouts: u64,
+    /// Broken off, or answered with what is no answer.
+    pub resets: u64,
 }
 
-impl Average {
-    fn unpack(word: u64) -> Self {
-        Self { nanos: f32::from_bits((word >> 32) as u32), stamp: word as u32 }
+impl Tally {
+    pub fn failures(&self) -> u64 {
+        self.server_errors + self.gateway_failures + self.connects + self.timeouts + self.resets
     }
 
-    fn pack(self) -> u64 {
-        u64::from(self.nanos.to_bits()) << 32 | u64::from(self.stamp)
-    }
-
-    /// What is left of the past at `stamp`. A clock that lags behind sees all of it.
-    fn weight(self, stamp: u32) -> f32 {
-        match stamp.wrapping_sub(self.stamp).cast_signed() {
-            ..=0 => 1.0,
-            passed => (-(passed as f32) / DECAY.as_millis() as f32).exp(),
-        }
-    }
-
-    fn at(self, stamp: u32) -> f32 {
-        self.nanos * self.weight(stamp)
-    }
-
-    fn observe(self, sample: f32, stamp: u32) -> Self {
-        let weight = self.weight(stamp);
-        let nanos = if sample > self.nanos { sample } else { self.nanos * weight + sample * (1.0 - weight) };
-        let stamp = if stamp.wrapping_sub(self.stamp).cast_signed() > 0 { stamp } else { self.stamp };
-        Self { nanos, stamp }
+    pub fn outcomes(&self) -> u64 {
+        self.successes + self.failures()
     }
 }
 
 impl Load {
-    /// A load that nothing is known of. `epoch` lies before every instant it will be told of.
+    /// A load that nothing is known of and that nobody judges. `epoch` lies before every instant it will be told of.
     pub fn new(epoch: Instant) -> Self {
-        Self { latency: AtomicU64::new(0), picks: AtomicU64::new(0), in_flight: AtomicU32::new(0), eligible: AtomicBool::new(true), epoch }
+        Self::judged(Arc::new(Breaker::idle()), epoch)
     }
 
-    /// Counts a request in until what it returns is dropped.
+    /// The load of an endpoint of the service that the breaker belongs to.
+    pub fn judged(breaker: Arc<Breaker>, epoch: Instant) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            hot: Hot {
+                latency: zero(),
+                picks: zero(),
+                successes: zero(),
+                standing: zero(),
+                run: zero(),
+                failed: zero(),
+                in_flight: AtomicU32::new(0),
+                since: AtomicU32::new(0),
+                breaker,
+            },
+            cold: Cold {
+                epoch,
+                server_errors: zero(),
+                gateway_failures: zero(),
+                connects: zero(),
+                timeouts: zero(),
+                resets: zero(),
+                window: zero(),
+            },
+        }
+    }
+
+    /// What it shares with the other endpoints of its service.
+    pub fn breaker(&self) -> &Arc<Breaker> {
+        &self.hot.breaker
+    }
+
+    /// Counts a request in, if the endpoint may have it, until what it returns is dropped.
+    ///
+    /// An endpoint that is ejected, unhealthy or draining takes requests all the same: who asks for it has nobody better.
+    pub fn admit(self: &Arc<Self>, now: Instant) -> Result<InFlight, Refused> {
+        let round = match self.standing() {
+            standing if standing.is_free() => 0,
+            standing => self.try_out(standing, self.stamp(now))?,
+        };
+        let (in_flight, before) = self.enter(round, now);
+        if before >= self.hot.breaker.endpoint_max() {
+            return Err(Refused::EndpointFull);
+        }
+        self.hot.picks.fetch_add(1, Relaxed);
+        Ok(in_flight)
+    }
+
+    /// Counts a request in whatever is believed of the endpoint.
     pub fn begin(self: &Arc<Self>, now: Instant) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
-        self.picks.fetch_add(1, Relaxed);
-        InFlight { load: Arc::clone(self), began: now }
+        self.hot.picks.fetch_add(1, Relaxed);
+        self.enter(0, now).0
+    }
+
+    /// Returns how many were in flight before, too.
+    fn enter(self: &Arc<Self>, round: u32, now: Instant) -> (InFlight, u32) {
+        let before = self.hot.in_flight.fetch_add(1, Relaxed);
+        let recheck = self.is_in_doubt(before, now);
+        (InFlight { load: Arc::clone(self), began: now, recheck, round: AtomicU32::new(round), ended: AtomicU64::new(0) }, before)
+    }
+
+    /// Takes a place among those who try an endpoint that is half-open. Returns the round, or zero where there is none.
+    #[cold]
+    fn try_out(&self, standing: Standing, stamp: u32) -> Result<u32, Refused> {
+        match standing.phase(stamp) {
+            Phase::In | Phase::Out(Out::Ejected) => Ok(0),
+            Phase::Out(Out::Open) => Err(Refused::Open),
+            Phase::HalfOpen(out) => {
+                let half_open = self.hot.breaker.half_open();
+                match self.change(Bound::None, |standing| standing.tried(stamp, half_open)) {
+                    Some(after) => Ok(after.stamp()),
+                    None if out == Out::Open => Err(Refused::Open),
+                    None => Err(Refused::HalfOpen),
+                }
+            }
+        }
     }
 
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+        self.hot.in_flight.load(Relaxed)
     }
 
     /// Requests ever sent here, retries included.
     pub fn picks(&self) -> u64 {
-        self.picks.load(Relaxed)
+        self.hot.picks.load(Relaxed)
     }
 
     /// The average as it stands now; zero if nothing was ever answered.
@@ -101,26 +213,158 @@ impl Load {
         Duration::from_nanos(self.average().at(self.stamp(now)) as u64)
     }
 
-    /// Whether balancers send requests here while there is somebody else who is eligible.
-    pub fn eligible(&self) -> bool {
-        self.eligible.load(Acquire)
+    pub fn tally(&self) -> Tally {
+        Tally {
+            picks: self.picks(),
+            successes: self.hot.successes.load(Relaxed),
+            server_errors: self.cold.server_errors.load(Relaxed),
+            gateway_failures: self.cold.gateway_failures.load(Relaxed),
+            connects: self.cold.connects.load(Relaxed),
+            timeouts: self.cold.timeouts.load(Relaxed),
+            resets: self.cold.resets.load(Relaxed),
+        }
     }
 
-    /// Publishes the verdict of whoever watches the endpoint's health.
-    pub fn set_eligible(&self, eligible: bool) {
-        self.eligible.store(eligible, Release);
+    /// Whether requests that have the choice go here: it is in, or half-open with a place left for one more to try it.
+    pub fn eligible(&self, now: Instant) -> bool {
+        let standing = self.standing();
+        standing.is_free() || standing.is_eligible(self.stamp(now), self.hot.breaker.half_open())
+    }
+
+    /// Publishes what probes say. An endpoint that is well again begins without a past.
+    pub fn set_healthy(&self, healthy: bool, now: Instant) {
+        self.flag(Flag::Unhealthy, !healthy, now);
+    }
+
+    /// Publishes an operator's wish that it gets no more requests.
+    pub fn set_draining(&self, draining: bool, now: Instant) {
+        self.flag(Flag::Draining, draining, now);
+    }
+
+    /// It has come to its service, now or again: its share may grow slowly.
+    pub fn join(&self, now: Instant) {
+        self.change(Bound::None, |standing| standing.flagged(Flag::Retired, false));
+        self.hot.since.store(self.coarse(now), Relaxed);
+    }
+
+    /// It has left its service, and takes no place of those that may be out. Requests in flight end as they would.
+    pub fn retire(&self) {
+        self.change(Bound::None, |standing| standing.flagged(Flag::Retired, true));
+    }
+
+    /// Ejects it, if so many may be out. Returns whether it was in and is out now. `chance` decides on the jitter.
+    pub fn eject(&self, why: Why, chance: u64, now: Instant) -> bool {
+        self.take_out(Out::Ejected, why, Bound::Share, chance, now)
+    }
+
+    /// Ends an ejection early: it is half-open now, and requests may try it. Returns whether it was ejected.
+    pub fn relent(&self, now: Instant) -> bool {
+        let stamp = self.stamp(now);
+        self.change(Bound::None, |standing| standing.relented(stamp)).inspect(|_| self.mark(now)).is_some()
+    }
+
+    /// Brings it back without a trial, from an ejection and from an open breaker. Returns whether it was out.
+    pub fn restore(&self, now: Instant) -> bool {
+        let stamp = self.stamp(now);
+        let back = self.change(Bound::None, |standing| standing.back(stamp)).is_some();
+        if back {
+            self.begin_anew(0.0, now);
+        }
+        back
     }
 
     /// What one more request costs here: the latency, as many times over as there would be requests for each `share` of
-    /// the work. An endpoint that has not answered yet is tried by one request at once and then by as few as possible.
+    /// the work. An endpoint that has not answered yet is tried by one request at once and then by as few as possible; one that
+    /// waits for somebody to try it costs nothing.
     pub(super) fn cost(&self, share: f64, now: Instant) -> f64 {
-        let (in_flight, average) = (f64::from(self.in_flight()), self.average());
+        let (in_flight, average) = (self.in_flight(), self.average());
+        if !self.standing().is_free() && self.is_half_open(now) || self.is_in_doubt(in_flight, now) {
+            return 0.0;
+        }
         let nanos = match average.nanos {
-            0.0 if in_flight == 0.0 => 0.0,
+            0.0 if in_flight == 0 => 0.0,
             0.0 => UNKNOWN.as_nanos() as f64,
             _ => f64::from(average.at(self.stamp(now))),
         };
-        nanos * (in_flight / share + 1.0)
+        nanos * (f64::from(in_flight) / share + 1.0)
+    }
+
+    /// Whether its time out is over and it has a place for one more to try it.
+    fn is_half_open(&self, now: Instant) -> bool {
+        let (standing, stamp) = (self.standing(), self.stamp(now));
+        matches!(standing.phase(stamp), Phase::HalfOpen(_)) && standing.is_eligible(stamp, self.hot.breaker.half_open())
+    }
+
+    /// Whether nothing has followed its last failure, nor is about to, for long enough.
+    fn is_in_doubt(&self, in_flight: u32, now: Instant) -> bool {
+        if self.hot.run.load(Relaxed) == 0 || in_flight > 0 {
+            return false;
+        }
+        let last = (self.hot.failed.load(Relaxed) >> 32) as u32;
+        u128::from(self.stamp(now).wrapping_sub(last)) >= RECHECK.as_millis()
+    }
+
+    /// Publishes a verdict as probes would, at no particular time.
+    #[cfg(test)]
+    pub(super) fn set_eligible(&self, eligible: bool) {
+        self.set_healthy(eligible, self.cold.epoch);
+    }
+
+    fn flag(&self, flag: Flag, raised: bool, now: Instant) {
+        if self.change(Bound::None, |standing| standing.flagged(flag, raised)).is_some() {
+            if raised { self.mark(now) } else { self.begin_anew(0.0, now) }
+        }
+    }
+
+    fn take_out(&self, out: Out, why: Why, bound: Bound, chance: u64, now: Instant) -> bool {
+        let (stamp, breaker) = (self.stamp(now), &self.hot.breaker);
+        let length = |times| breaker.length(out == Out::Open, times, chance);
+        let taken = self.change(bound, |standing| standing.taken_out(out, why, stamp, breaker.forget(), length)).is_some();
+        if taken {
+            self.hot.run.store(0, Relaxed);
+            self.cold.window.store(0, Relaxed);
+            self.mark(now);
+        }
+        taken
+    }
+
+    /// Exchanges the standing for what follows from it, and with it the place among those of a service that may be out. Returns nothing if
+    /// there is nothing to change, or no place.
+    fn change(&self, bound: Bound, next: impl Fn(Standing) -> Option<Standing>) -> Option<Standing> {
+        let breaker = &self.hot.breaker;
+        let mut before = self.standing();
+        loop {
+            let after = next(before)?;
+            let takes = after.is_counted() && !before.is_counted();
+            if takes && !breaker.take_place(bound) {
+                return None;
+            }
+            match self.hot.standing.compare_exchange_weak(before.0, after.0, Relaxed, Relaxed) {
+                Ok(_) => {
+                    if before.is_counted() && !after.is_counted() {
+                        breaker.give_place();
+                    }
+                    return Some(after);
+                }
+                Err(seen) => {
+                    if takes {
+                        breaker.give_place();
+                    }
+                    before = Standing(seen);
+                }
+            }
+        }
+    }
+
+    /// What failed before it was out says nothing of what it is now.
+    fn begin_anew(&self, nanos: f32, now: Instant) {
+        self.hot.run.store(0, Relaxed);
+        self.hot.latency.store(Average::of(nanos, self.stamp(now)).pack(), Relaxed);
+        self.mark(now);
+    }
+
+    fn mark(&self, now: Instant) {
+        self.hot.since.store(self.coarse(now), Relaxed);
     }
 
     fn observe(&self, sample: impl Fn(Average) -> f32, now: Instant) {
@@ -131,127 +375,57 @@ impl Load {
             (next != average).then_some(next.pack())
         };
         // It fails only if there is nothing to change.
-        let _ = self.latency.fetch_update(Relaxed, Relaxed, update);
+        let _ = self.hot.latency.fetch_update(Relaxed, Relaxed, update);
+    }
+
+    /// Counts an outcome for the breaker's ratio, and opens it where a failure made it too high.
+    fn weigh(&self, failed: bool, now: Instant) {
+        let length = self.hot.breaker.window();
+        if length == 0 {
+            return;
+        }
+        let stamp = self.stamp(now);
+        let update = |word| Some(Window(word).and(failed, stamp, length).0);
+        // The closure always has an answer, so it is the word before.
+        let before = self.cold.window.fetch_update(Relaxed, Relaxed, update).unwrap_or_default();
+        let window = Window(before).and(failed, stamp, length);
+        if failed && self.hot.breaker.is_too_many(window.failed(), window.total()) {
+            self.take_out(Out::Open, Why::ErrorRatio, Bound::None, self.chance(now), now);
+        }
+    }
+
+    /// As good as chance for a jitter: nodes begin at different instants, and the nanoseconds of one say nothing of the others'.
+    fn chance(&self, now: Instant) -> u64 {
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        (now.saturating_duration_since(self.cold.epoch).as_nanos() as u64).wrapping_mul(GOLDEN)
     }
 
     fn average(&self) -> Average {
-        Average::unpack(self.latency.load(Relaxed))
+        Average::unpack(self.hot.latency.load(Relaxed))
+    }
+
+    fn standing(&self) -> Standing {
+        Standing(self.hot.standing.load(Relaxed))
     }
 
     fn stamp(&self, now: Instant) -> u32 {
-        now.saturating_duration_since(self.epoch).as_millis() as u32
+        now.saturating_duration_since(self.cold.epoch).as_millis() as u32
+    }
+
+    fn coarse(&self, now: Instant) -> u32 {
+        let millis = now.saturating_duration_since(self.cold.epoch).as_millis();
+        // Zero says never.
+        u32::try_from(millis >> COARSE).unwrap_or(u32::MAX).max(1)
     }
 }
 
-/// A request on its way to an endpoint. Dropping it ends it, whatever came of it.
-#[derive(Debug)]
-pub struct InFlight {
-    load: Arc<Load>,
-    began: Instant,
-}
-
-impl InFlight {
-    /// The head of the answer arrived. The request stays in flight while the body does.
-    pub fn answered(&self, now: Instant) {
-        let took = now.saturating_duration_since(self.began).as_nanos() as f32;
-        // One nanosecond at least: zero means that nothing is known.
-        self.load.observe(|_| took.max(1.0), now);
-    }
-
-    /// It could not be sent, was not answered in time, or the endpoint said that it failed.
-    pub fn failed(&self, now: Instant) {
-        let took = now.saturating_duration_since(self.began).max(FAILURE_MIN).as_nanos() as f32;
-        let stamp = self.load.stamp(now);
-        self.load.observe(|average| took.max(2.0 * average.at(stamp)).min(took.max(FAILURE_MAX.as_nanos() as f32)), now);
-    }
-
-    pub fn load(&self) -> &Arc<Load> {
-        &self.load
-    }
-}
-
-impl Drop for InFlight {
+impl Drop for Load {
     fn drop(&mut self) {
-        self.load.in_flight.fetch_sub(1, Relaxed);
+        if self.standing().is_counted() {
+            self.hot.breaker.give_place();
+        }
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    pub(crate) fn epoch() -> Instant {
-        #[expect(clippy::disallowed_methods, reason = "an Instant has no other beginning")]
-        Instant::now()
-    }
-
-    /// Each event is `at latency` in milliseconds, with `!` behind a failure; each answer the average then, in milliseconds.
-    fn check(events: &str, expected: &str) {
-        let epoch = epoch();
-        let load = Arc::new(Load::new(epoch));
-        let averages: Vec<String> = events
-            .split(", ")
-            .map(|event| {
-                let (at, latency) = event.split_once(' ').expect("an event is two numbers");
-                let at = epoch + Duration::from_millis(1_000_000 + at.parse::<u64>().expect("milliseconds"));
-                let failed = latency.ends_with('!');
-                let latency = latency.trim_end_matches('!');
-                if latency != "-" {
-                    let flight = load.begin(at - Duration::from_millis(latency.parse().expect("milliseconds")));
-                    if failed { flight.failed(at) } else { flight.answered(at) }
-                }
-                load.latency(at).as_secs_f64().mul_add(1_000.0, 0.5).floor().to_string()
-            })
-            .collect();
-        assert_eq!(averages.join(" "), expected, "{events}");
-        assert_eq!(load.in_flight(), 0);
-    }
-
-    #[test]
-    fn a_worse_answer_counts_at_once_and_better_ones_slowly() {
-        check("0 10, 0 100, 0 10, 1000 10, 11000 10, 60000 10", "10 100 100 91 40 10");
-    }
-
-    #[test]
-    fn silence_lets_the_average_fall() {
-        check("0 -, 0 100, 10000 -, 30000 -, 90000 -", "0 100 37 5 0");
-    }
-
-    #[test]
-    fn a_failure_costs_twice_the_average_and_a_run_of_them_ever_more() {
-        check("0 20, 0 0!, 0 1!, 0 0!", "20 40 80 160");
-        check("0 1, 0 0!, 0 0!, 60000 1", "1 10 20 1");
-        check("0 3000!, 0 0!, 0 0!, 0 30000!, 0 0!", "3000 6000 10000 30000 30000");
-    }
-
-    #[test]
-    fn a_clock_that_lags_does_not_turn_the_average_back() {
-        check("5000 100, 0 50, 5000 -", "100 100 100");
-    }
-
-    #[test]
-    fn a_request_is_in_flight_until_it_is_dropped() {
-        let now = epoch();
-        let load = Arc::new(Load::new(now));
-        let flights = [load.begin(now), load.begin(now)];
-        flights[0].answered(now + Duration::from_millis(5));
-        assert_eq!((load.in_flight(), load.picks()), (2, 2));
-        drop(flights);
-        assert_eq!((load.in_flight(), load.picks()), (0, 2));
-    }
-
-    #[test]
-    fn an_endpoint_that_has_not_answered_is_tried_by_one_request() {
-        let now = epoch();
-        let load = Arc::new(Load::new(now));
-        assert_eq!(load.cost(1.0, now), 0.0);
-        let _flight = load.begin(now);
-        assert_eq!(load.cost(1.0, now), 2e9);
-        assert_eq!(load.cost(2.0, now), 1.5e9);
-    }
-
-    #[test]
-    fn a_load_has_a_cache_line_to_itself() {
-        assert_eq!((size_of::<Load>(), align_of::<Load>()), (64, 64));
-    }
-}
+pub(super) mod tests;

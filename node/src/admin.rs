@@ -1,11 +1,15 @@
 //! What operators may ask of a node, and who may ask.
 //!
 //! [`Admin::answer`] is a plain function from a request to an answer: the listener reads, this decides. It sees the
-//! node through [`Look`] only, and changes nothing; even `explain` is a question. In the order of its doors: the name
-//! the node was called by, where a browser came from, the token, then the path, the method and the body.
+//! node through [`Look`] only, and changes nothing but by drills; even `explain` is a question. In the order of its doors:
+//! the name the node was called by, where a browser came from, the token, then the path, the method and the body.
+//!
+//! One page needs somebody who can wait: the state inside an actor has to be asked for. For that one the answer is a
+//! [`Reply::Actor`], which the listener asks, and has told by [`Admin::tell`].
 //!
 //! Health is answered before every door, because load balancers have no token and call by any name.
 
+mod actors;
 mod doors;
 mod look;
 mod pages;
@@ -13,6 +17,7 @@ mod refusal;
 pub(crate) mod serve;
 mod tag;
 mod target;
+mod upstreams;
 
 pub use doors::{Callers, Doors};
 
@@ -23,10 +28,14 @@ use self::{
     target::{Query, Target},
 };
 use crate::telemetry::{metrics, request_id::X_REQUEST_ID};
+use ::actors::inspect::{Found, Id, Slot, Snapshot, View};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use serde_json::Value;
-use std::{sync::Mutex, time::Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 /// A larger body is refused.
 pub const BODY_MAX: usize = 64 * 1024;
@@ -53,6 +62,17 @@ pub trait Look: Send + Sync {
 
     /// What would become of a request; `Err` says what is wrong with the question.
     fn explain(&self, question: Value) -> Result<Value, String>;
+
+    /// Every actor, a parent before its children.
+    fn actors(&self) -> Vec<View>;
+
+    fn actor(&self, id: &Id) -> Option<Found>;
+
+    /// Whether an operator may break things on purpose.
+    fn drills_allowed(&self) -> bool;
+
+    /// Leaves a trace of a drill that was ordered.
+    fn drilled(&self, id: &Id, what: &str);
 }
 
 /// How a node is.
@@ -89,9 +109,23 @@ struct Question<'a> {
     body: &'a Body,
     look: &'a dyn Look,
     query: Query<'a>,
+    now: Instant,
 }
 
-type Answer = Result<Response<Bytes>, Refusal>;
+/// What becomes of a question.
+pub enum Reply {
+    Whole(Response<Bytes>),
+    /// This actor is to be looked into, and what it says goes to [`Admin::tell`].
+    Actor(Arc<Slot>),
+}
+
+impl From<Response<Bytes>> for Reply {
+    fn from(response: Response<Bytes>) -> Self {
+        Self::Whole(response)
+    }
+}
+
+type Answer = Result<Reply, Refusal>;
 
 impl Admin {
     pub fn new(doors: Doors) -> Self {
@@ -99,19 +133,17 @@ impl Admin {
     }
 
     /// May take milliseconds: not for a thread that serves requests.
-    pub fn answer(&self, head: &Parts, body: &Body, look: &dyn Look, now: Instant, request_id: &str) -> Response<Bytes> {
-        let mut response = match self.decide(head, body, look, now) {
-            Ok(response) => response,
-            Err(refusal) => refusal.response(request_id),
-        };
-        let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if let Ok(request_id) = HeaderValue::from_str(request_id) {
-            headers.insert(&X_REQUEST_ID, request_id);
+    pub fn answer(&self, head: &Parts, body: &Body, look: &dyn Look, now: Instant, request_id: &str) -> Reply {
+        match self.decide(head, body, look, now) {
+            Ok(Reply::Whole(response)) => Reply::Whole(finished(response, head, request_id)),
+            Ok(Reply::Actor(slot)) => Reply::Actor(slot),
+            Err(refusal) => Reply::Whole(finished(refusal.response(request_id), head, request_id)),
         }
-        keep_head(&head.method, &mut response);
-        response
+    }
+
+    /// The page of an actor that has been looked into.
+    pub fn tell(&self, head: &Parts, slot: &Slot, state: &Snapshot, now: Instant, request_id: &str) -> Response<Bytes> {
+        finished(actors::told(slot, state, now), head, request_id)
     }
 
     fn decide(&self, head: &Parts, body: &Body, look: &dyn Look, now: Instant) -> Answer {
@@ -119,7 +151,7 @@ impl Admin {
             allow(&head.method, &[Method::GET, Method::HEAD])?;
             // A wrong token is as good as none here, and no reason to lock anybody out.
             let health = look.health();
-            return Ok(page.response(&health, self.doors.token_is_right(&head.headers)));
+            return Ok(page.response(&health, self.doors.token_is_right(&head.headers)).into());
         }
         self.doors.check_name(head)?;
         self.doors.check_origin(head)?;
@@ -127,7 +159,7 @@ impl Admin {
         if !(path == "/metrics" && self.doors.metrics_open) {
             self.check_token(&head.headers, now)?;
         }
-        let question = Question { head, body, look, query };
+        let question = Question { head, body, look, query, now };
         match Target::of(path)? {
             Target::Metrics => question.metrics(),
             Target::Routes => question.routes(),
@@ -135,6 +167,10 @@ impl Admin {
             Target::Config => question.config(),
             Target::Upstreams => question.upstreams(),
             Target::Explain => question.explain(),
+            Target::Actors => question.actors(),
+            Target::Actor(id) => question.actor(&id),
+            Target::History(id) => question.history(&id),
+            Target::Drills => question.drill(),
         }
     }
 
@@ -152,6 +188,18 @@ impl Admin {
             Some(wait) => Err(Refusal::TooManyWrongTokens { wait }),
         }
     }
+}
+
+/// With what every answer has.
+fn finished(mut response: Response<Bytes>, head: &Parts, request_id: &str) -> Response<Bytes> {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(request_id) = HeaderValue::from_str(request_id) {
+        headers.insert(&X_REQUEST_ID, request_id);
+    }
+    keep_head(&head.method, &mut response);
+    response
 }
 
 /// The answer to a health question on a public listener, which has no token to tell more. `None` where it is not one:

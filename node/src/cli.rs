@@ -3,15 +3,18 @@
 //! A verb writes what it was asked for to standard output and everything else to standard error, and ends with an
 //! [`Exit`]. What it could not do is a `Failure`: a sentence, a code that `shoal error` explains, and the next step.
 
+mod actors;
 mod ask;
 mod check;
 mod config;
 mod demo;
+mod drill;
 mod error;
 mod explain;
 mod health;
 mod proxy;
 mod run;
+mod upstreams;
 mod version;
 
 use crate::{StartError, world::RealWorld};
@@ -51,6 +54,14 @@ enum Verb {
     Config(config::Verb),
     /// What would become of a request, and why, without sending it.
     Explain(explain::Args),
+    /// Look at the actors that look after a node's services, pools and limits.
+    #[command(subcommand)]
+    Actors(actors::Verb),
+    /// Break an actor on purpose, where the node allows it.
+    #[command(subcommand)]
+    Drill(drill::Verb),
+    /// Show the endpoints of every service, what is concluded of each, and why.
+    Upstreams(upstreams::Args),
     /// Serve one target, without a file.
     Proxy(proxy::Args),
     /// Ask whether a node is ready; for probes.
@@ -146,6 +157,9 @@ impl Verb {
             Self::Check(args) => check::check(&args, surroundings, terminal),
             Self::Config(verb) => config::perform(verb, surroundings, terminal),
             Self::Explain(args) => explain::explain(args, surroundings, terminal),
+            Self::Actors(verb) => actors::perform(&verb, surroundings, terminal),
+            Self::Drill(verb) => drill::perform(&verb, surroundings, terminal),
+            Self::Upstreams(args) => upstreams::upstreams(&args, surroundings, terminal),
             Self::Proxy(args) => proxy::proxy(&args, surroundings, terminal),
             Self::Health(args) => health::health(&args, surroundings, terminal),
             Self::Demo(args) => demo::demo(&args, surroundings, terminal),

@@ -20,7 +20,7 @@ use crate::{
 };
 use actors::{
     limiter::{Decision, Limiter, Take, Verdict as LimitVerdict},
-    service::Tried,
+    service::{Judged, Tried, Verdict as HealthVerdict, Why},
 };
 use cluster::World;
 use config::{Ask, Candidate, KeyPart, LimitMode, LimitName, Lost, Missing, Route, RouteTable};
@@ -156,8 +156,23 @@ pub struct Chosen {
     /// The endpoint that a request at this moment would be sent to.
     pub endpoint: Option<String>,
     pub endpoints: usize,
+    /// Endpoints that would be left out.
+    pub left_out: Vec<LeftOut>,
+    /// Whether so few endpoints are well that health is ignored, at least among those that are as near as each other.
+    pub panic: bool,
     /// The path and the query as the endpoint sees them.
     pub path: String,
+}
+
+/// An endpoint that is not asked while others can be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub endpoint: String,
+    /// In the words of `shoal upstreams`.
+    pub verdict: String,
+    pub reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried_in_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -270,14 +285,19 @@ impl Subject<'_> {
                 by = if sticks.is_some() { ChosenBy::Sticky } else { ChosenBy::Chance };
             }
         }
-        let picked = onward.service.balancer.peek(self.world.chance(), self.world.now(), onward.affinity, Tried::default());
+        let now = self.world.now();
+        let endpoints = onward.service.endpoints.load();
+        let picked = endpoints.balancer.peek(self.world.chance(), now, onward.affinity, Tried::default());
+        let judged = onward.service.watch.verdicts(now).endpoints.into_iter();
         Chosen {
             name: service.name.to_string(),
             by,
             split,
             balance: balance(&service.balance).to_string(),
-            endpoint: picked.map(|index| service.endpoints[index].authority()),
-            endpoints: service.endpoints.len(),
+            endpoint: picked.map(|index| endpoints.located[index].name()),
+            endpoints: endpoints.located.len(),
+            left_out: judged.filter_map(LeftOut::of).take(OTHERS_MAX).collect(),
+            panic: endpoints.balancer.shares().any_panicking(),
             path: onward.path.to_string(),
         }
     }
@@ -310,6 +330,23 @@ impl Subject<'_> {
             }
         };
         live.route.limits.iter().map(one).collect()
+    }
+}
+
+impl LeftOut {
+    fn of(judged: Judged) -> Option<Self> {
+        if matches!(judged.verdict, HealthVerdict::Healthy | HealthVerdict::HalfOpen) {
+            return None;
+        }
+        let why = judged.why.map_or("", Why::as_str);
+        let said = if judged.verdict == HealthVerdict::Unhealthy { &judged.last_probe_error } else { &judged.last_error };
+        let said = said.as_ref().filter(|_| judged.verdict != HealthVerdict::Draining).map(|error| format!(": {}", error.what));
+        Some(Self {
+            endpoint: judged.endpoint.to_string(),
+            verdict: judged.verdict.as_str().to_string(),
+            reason: format!("{why}{}", said.unwrap_or_default()),
+            tried_in_ms: judged.out_for.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        })
     }
 }
 

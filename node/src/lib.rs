@@ -13,6 +13,7 @@ pub mod reload;
 pub mod request;
 mod snapshot;
 pub mod startup;
+mod supervision;
 pub mod telemetry;
 pub mod tls;
 mod upstream;

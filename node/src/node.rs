@@ -4,7 +4,8 @@ use crate::{
     drain::{Drain, Stage},
     listener::{Census, Limits, LiveListener, Settings},
     request::Probe,
-    snapshot::Snapshot,
+    snapshot::{LiveService, Snapshot},
+    supervision::Supervision,
     telemetry::{
         access_log::AccessLog,
         metrics::{LimitMetrics, Metrics, NodeMetrics, Noun, ProcessMetrics, RouteMetrics},
@@ -12,7 +13,11 @@ use crate::{
     tls::{ServerTls, SystemRoots},
     upstream::Upstreams,
 };
-use actors::limiter::{self, Limiter};
+use actors::{
+    inspect::View,
+    limiter::Limiter,
+    service::{Counted, LEVELS_MAX, Verdict},
+};
 use arc_swap::ArcSwap;
 use cluster::World;
 use config::ListenerName;
@@ -23,12 +28,11 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    time::Duration,
 };
 use tokio::sync::watch;
 
-/// Between the shards of the limiter: all are looked at every few seconds.
-const SWEEP_STEP: Duration = Duration::from_millis(50);
+/// What actors there may be.
+const CLASSES: [&str; 4] = ["pool", "service", "shard", "supervisor"];
 
 /// By name, and by the address as it is written: what the task that accepts there serves.
 pub(crate) type Listeners = BTreeMap<(ListenerName, SocketAddr), watch::Sender<Arc<LiveListener>>>;
@@ -39,7 +43,8 @@ pub(crate) struct Node {
     /// The revision that is served.
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) upstreams: Upstreams,
-    pub(crate) limiter: Limiter,
+    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) supervision: Arc<Supervision>,
     pub(crate) roots: SystemRoots,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) numbers: Numbers,
@@ -125,18 +130,63 @@ impl Node {
     pub(crate) fn observe(&self) {
         self.numbers.process.observe(&*self.world.disk());
         let snapshot = self.snapshot.load();
-        let region = &snapshot.gateway.node.region;
         for live in &snapshot.services {
-            live.metrics.endpoints(region, "healthy", live.upstreams.len());
-            let open: usize = live.upstreams.iter().map(|upstream| upstream.open_connections()).sum();
-            live.metrics.open_connections.set(open as f64);
+            self.observe_service(live, &snapshot.gateway.node.region);
         }
+        self.observe_actors();
         for limited in snapshot.limits() {
             let counts = limited.policy.counts();
             let metrics = LimitMetrics::new(&self.metrics, limited.limit.name.as_str());
             metrics.allow.reach(counts.granted);
             metrics.deny.reach(counts.refused);
             metrics.shadow_deny.reach(counts.shadow_refused);
+        }
+    }
+
+    fn observe_service(&self, live: &LiveService, region: &Arc<str>) {
+        let endpoints = live.endpoints.load();
+        let open: usize = endpoints.upstreams.iter().map(|upstream| upstream.open_connections()).sum();
+        live.metrics.open_connections.set(open as f64);
+        let verdicts = live.watch.verdicts(self.world.now());
+        let mut counts = BTreeMap::new();
+        for located in endpoints.located.iter() {
+            let (name, region) = (located.name(), located.endpoint.region.as_ref().unwrap_or(region));
+            let judged = verdicts.of(&name);
+            for verdict in Verdict::ALL {
+                let count: &mut usize = counts.entry((region.clone(), verdict.as_str())).or_default();
+                *count += usize::from(judged.is_some_and(|judged| judged.verdict == verdict));
+            }
+        }
+        live.metrics.endpoints(&counts);
+        let shares = endpoints.balancer.shares();
+        let panicking = (0..LEVELS_MAX).filter(|level| shares.is_panicking(*level)).count();
+        let open = verdicts.endpoints.iter().filter(|judged| judged.verdict == Verdict::Open).count();
+        live.metrics.trouble(panicking, open);
+        let Counted { probes_passed, probes_failed, ejections } = live.watch.counted();
+        if live.service.health.is_some() {
+            live.metrics.probes(probes_passed, probes_failed);
+        }
+        for (why, count) in ejections {
+            live.metrics.ejections(why.as_str(), count);
+        }
+    }
+
+    fn observe_actors(&self) {
+        let tree = self.supervision.tree();
+        // A class of which nobody is left has empty mailboxes, not the last that were seen.
+        let mut classes: BTreeMap<&'static str, (u64, f64)> = CLASSES.into_iter().map(|class| (class, (0, 0.0))).collect();
+        for View { kind, depth, bound, .. } in tree.views() {
+            let (waiting, fullest) = classes.entry(kind).or_default();
+            *waiting += depth;
+            if bound > 0 {
+                *fullest = fullest.max(depth as f64 / bound as f64);
+            }
+        }
+        for (class, (depth, fill)) in classes {
+            self.numbers.node.mailboxes(class, depth, fill);
+        }
+        for (class, reason, count) in tree.restarts() {
+            self.numbers.node.restarts(class, reason, count);
         }
     }
 
@@ -155,17 +205,6 @@ impl Node {
             Noun::Listener => !listeners.contains(name),
             Noun::Certificate => !certificates.contains(name),
         });
-    }
-
-    /// Frees what limits remember of keys that have been idle, a bounded step at a time.
-    pub(crate) async fn sweep(&self) {
-        loop {
-            for shard in 0..limiter::SHARDS {
-                tokio::time::sleep(SWEEP_STEP).await;
-                // A shard that is larger than one step goes on in the next round.
-                self.limiter.sweep(shard, self.world.now());
-            }
-        }
     }
 
     pub(crate) fn listener_settings(&self) -> Vec<Arc<Settings>> {

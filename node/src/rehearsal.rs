@@ -4,7 +4,7 @@
 use crate::{
     explain::{Door, Explanation, Question, Subject},
     listener::Settings,
-    snapshot::{Lasting, PrepareError, Snapshot},
+    snapshot::{Lasting, PrepareError, Snapshot, speaks_tls},
     startup::{StartError, admin_tls, listener_settings, server_tls},
     telemetry::metrics::Metrics,
     tls::{SystemRoots, UpstreamTls},
@@ -33,7 +33,15 @@ pub fn rehearse(world: Arc<dyn World>, gateway: Gateway) -> Result<Rehearsal, St
     let (upstreams, roots) = (Upstreams::default(), SystemRoots::default());
     let disk = world.disk();
     let read = |path: &Path| disk.read(path);
-    let lasting = Lasting { upstreams: &upstreams, limiter: &limiter, metrics: &metrics, roots: &roots, now: world.now(), before: None };
+    let lasting = Lasting {
+        upstreams: &upstreams,
+        limiter: &limiter,
+        metrics: &metrics,
+        roots: &roots,
+        world: &world,
+        now: world.now(),
+        before: None,
+    };
     let snapshot = Snapshot::prepare(gateway.clone(), &lasting, &read, world.wall())?;
     let listeners = listener_settings(&gateway, &[], &read, &*world)?;
     admin_tls(&gateway, &read, &*world)?;
@@ -51,7 +59,7 @@ pub struct Obstacle {
 pub fn obstacles(world: &dyn World, gateway: &Gateway) -> Vec<Obstacle> {
     let (disk, roots, wall) = (world.disk(), SystemRoots::default(), world.wall());
     let read = |path: &Path| disk.read(path);
-    let services = gateway.services.iter().filter(|service| service.endpoints.iter().any(|endpoint| endpoint.tls)).filter_map(|service| {
+    let services = gateway.services.iter().filter(|service| speaks_tls(service)).filter_map(|service| {
         let error = UpstreamTls::load(&service.tls, service.protocol, &roots, &read, wall).err()?;
         let error = PrepareError { service: service.name.clone(), error }.into();
         Some(Obstacle { place: Some(service.place.clone()), error })

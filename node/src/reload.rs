@@ -163,7 +163,10 @@ impl Source for WorldSource {
 mod tests {
     use super::*;
     use crate::world::RealWorld;
-    use cluster::{BoxFuture, BoxStream, Disk, Listener};
+    use cluster::{
+        BoxFuture, BoxStream, Disk, Listener,
+        dns::{Answer, Question},
+    };
     use std::{
         net::SocketAddr,
         sync::Mutex,
@@ -207,8 +210,8 @@ mod tests {
             self.real.connect(address)
         }
 
-        fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-            self.real.resolve(host, port)
+        fn lookup<'a>(&'a self, servers: &'a [SocketAddr], question: &'a Question) -> BoxFuture<'a, Answer> {
+            self.real.lookup(servers, question)
         }
 
         fn offload(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'_, ()> {

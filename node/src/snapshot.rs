@@ -10,13 +10,18 @@ use crate::{
         metrics::{Metrics, RouteMetrics, ServiceMetrics},
     },
     tls::{Read, SystemRoots, TlsError, UpstreamTls},
-    upstream::{Upstream, Upstreams},
+    upstream::{Probing, Upstream, Upstreams},
 };
 use actors::{
     limiter::{Limiter, Policy},
-    service::{Balancer, RetryBudget, Target},
+    service::{
+        Balancer, Breaker, Rank, RetryBudget, Roster, Target, Watch, Watched,
+        names::{Located, Names},
+    },
 };
-use config::{Action, Gateway, KeyPart, LimitMode, Redirect, Respond, Route, RouteTable, Service, ServiceName};
+use arc_swap::ArcSwap;
+use cluster::World;
+use config::{Action, Gateway, KeyPart, LimitMode, Node, Redirect, Respond, Route, RouteTable, Service, ServiceName};
 use http::HeaderValue;
 use std::{
     collections::{HashMap, HashSet},
@@ -70,10 +75,23 @@ pub(crate) struct LiveForward {
 
 pub(crate) struct LiveService {
     pub(crate) service: Arc<Service>,
-    pub(crate) upstreams: Vec<Arc<Upstream>>,
-    pub(crate) balancer: Balancer,
+    /// Who may be asked now. An attempt looks once.
+    pub(crate) endpoints: ArcSwap<Endpoints>,
+    /// Where an endpoint speaks it.
+    tls: Option<Arc<UpstreamTls>>,
+    /// What is known of them; the same over all revisions that have the service.
+    pub(crate) watch: Arc<Watch>,
     pub(crate) budget: Arc<RetryBudget>,
     pub(crate) metrics: ServiceMetrics,
+}
+
+/// The endpoints of a service at one time.
+pub(crate) struct Endpoints {
+    /// Each with a name that no other has.
+    pub(crate) located: Arc<[Located]>,
+    /// In the order of the endpoints.
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    pub(crate) balancer: Arc<Balancer>,
 }
 
 /// What outlives a revision and is found again by the next.
@@ -82,6 +100,7 @@ pub(crate) struct Lasting<'a> {
     pub(crate) limiter: &'a Limiter,
     pub(crate) metrics: &'a Arc<Metrics>,
     pub(crate) roots: &'a SystemRoots,
+    pub(crate) world: &'a Arc<dyn World>,
     pub(crate) now: Instant,
     pub(crate) before: Option<&'a Snapshot>,
 }
@@ -94,7 +113,7 @@ impl Snapshot {
             services.insert(
                 service.name.clone(),
                 Arc::new(
-                    LiveService::prepare(service, lasting, read, wall)
+                    LiveService::prepare(service, &gateway.node, lasting, read, wall)
                         .map_err(|error| PrepareError { service: service.name.clone(), error })?,
                 ),
             );
@@ -125,39 +144,105 @@ impl Snapshot {
 }
 
 impl LiveService {
-    fn prepare(service: &Arc<Service>, lasting: &Lasting<'_>, read: Read<'_>, wall: SystemTime) -> Result<Self, TlsError> {
-        let tls = if service.endpoints.iter().any(|endpoint| endpoint.tls) {
+    fn prepare(service: &Arc<Service>, node: &Node, lasting: &Lasting<'_>, read: Read<'_>, wall: SystemTime) -> Result<Self, TlsError> {
+        let tls = if speaks_tls(service) {
             Some(Arc::new(UpstreamTls::load(&service.tls, service.protocol, lasting.roots, read, wall)?))
         } else {
             None
         };
-        let upstreams: Vec<_> = service
-            .endpoints
-            .iter()
-            .map(|endpoint| lasting.upstreams.adopt(service, endpoint, tls.clone().filter(|_| endpoint.tls), lasting.now))
-            .collect();
-        let candidates = service
-            .endpoints
-            .iter()
-            .zip(&upstreams)
-            .map(|(endpoint, upstream)| Target {
-                weight: endpoint.weight,
-                id: identity(&endpoint.authority()),
-                load: upstream.load.clone(),
-            })
-            .collect();
         let before = lasting.before.and_then(|before| before.service(&service.name));
+        let breaker = match before {
+            Some(before) => before.watch.breaker().clone(),
+            None => Arc::new(Breaker::new(&service.breaker, service.outlier.as_ref())),
+        };
         let budget = match before {
             Some(before) if before.service.retry == service.retry => before.budget.clone(),
             _ => Arc::new(RetryBudget::new(&service.retry, lasting.now)),
         };
+        // What is known of names counts for the new revision from its first request on.
+        let names = match before {
+            Some(before) => Names::resume(service, &before.watch.resolved().known, lasting.now),
+            None => Names::new(service, lasting.now),
+        };
+        let site = Site { service, tls: tls.as_ref(), breaker: &breaker, upstreams: lasting.upstreams, node, now: lasting.now };
+        let was = before.map(|before| before.endpoints.load_full());
+        let endpoints = Endpoints::new(names.endpoints().clone(), &site, was.as_deref());
+        let watch = match before {
+            Some(before) => before.watch.clone(),
+            None => Watch::new(breaker, endpoints.roster(service, lasting.world)),
+        };
         Ok(Self {
             service: service.clone(),
-            balancer: Balancer::new(&service.balance, candidates),
-            upstreams,
+            endpoints: ArcSwap::from_pointee(endpoints),
+            tls,
+            watch,
             budget,
             metrics: ServiceMetrics::new(lasting.metrics, service.name.as_str()),
         })
+    }
+
+    /// Makes these the endpoints. Those that stay keep their connections and what is thought of them.
+    pub(crate) fn locate(&self, located: Arc<[Located]>, upstreams: &Upstreams, node: &Node, now: Instant) {
+        let site = Site { service: &self.service, tls: self.tls.as_ref(), breaker: self.watch.breaker(), upstreams, node, now };
+        let endpoints = Endpoints::new(located, &site, Some(&self.endpoints.load()));
+        self.endpoints.store(Arc::new(endpoints));
+    }
+
+    /// From now on this is what is watched. To be called when the revision serves, and when its endpoints have changed.
+    pub(crate) fn take_over(&self, world: &Arc<dyn World>) {
+        self.watch.follow(self.endpoints.load().roster(&self.service, world), world.now());
+    }
+}
+
+/// Whether an endpoint of the service speaks TLS, or would if one were found.
+pub(crate) fn speaks_tls(service: &Service) -> bool {
+    service.endpoints.iter().any(|endpoint| endpoint.tls) || service.discovery.srv.as_ref().is_some_and(|lookup| lookup.tls)
+}
+
+/// What endpoints are made from, beside where they are.
+struct Site<'a> {
+    service: &'a Service,
+    tls: Option<&'a Arc<UpstreamTls>>,
+    breaker: &'a Arc<Breaker>,
+    upstreams: &'a Upstreams,
+    node: &'a Node,
+    now: Instant,
+}
+
+impl Endpoints {
+    /// Those at these places, of which the ones that were there before stay as they are.
+    fn new(located: Arc<[Located]>, site: &Site<'_>, before: Option<&Self>) -> Self {
+        let Site { service, tls, breaker, upstreams, node, now } = *site;
+        let adopt = |located: &Located| upstreams.adopt(service, located, tls.filter(|_| located.endpoint.tls).cloned(), breaker, now);
+        let upstreams: Vec<_> = located.iter().map(adopt).collect();
+        let target = |(located, upstream): (&Located, &Arc<Upstream>)| Target {
+            weight: located.endpoint.weight,
+            id: identity(&located.name()),
+            rank: Rank { priority: located.endpoint.priority, locality: located.endpoint.locality(node) },
+            drain: located.endpoint.drain,
+            load: upstream.load.clone(),
+        };
+        let targets = located.iter().zip(&upstreams).map(target).collect();
+        let balancer = Balancer::new(&service.balance, &service.spread, targets, now);
+        if let Some(before) = before {
+            balancer.adopt(&before.balancer, now);
+        }
+        Self { located, upstreams, balancer: Arc::new(balancer) }
+    }
+
+    fn roster(&self, service: &Arc<Service>, world: &Arc<dyn World>) -> Roster {
+        let watched = |(located, upstream): (&Located, &Arc<Upstream>)| Watched {
+            endpoint: located.name().into(),
+            drain: located.endpoint.drain,
+            load: upstream.load.clone(),
+            prober: Arc::new(Probing::new(upstream, world)),
+        };
+        Roster {
+            service: service.clone(),
+            located: self.located.clone(),
+            balancer: self.balancer.clone(),
+            endpoints: self.located.iter().zip(&self.upstreams).map(watched).collect(),
+        }
     }
 }
 
@@ -254,8 +339,8 @@ impl Fnv {
 }
 
 /// What a consistent hash knows an endpoint by.
-fn identity(authority: &str) -> u64 {
+fn identity(name: &str) -> u64 {
     let mut hash = Fnv::default();
-    hash.add(authority.as_bytes());
+    hash.add(name.as_bytes());
     hash.finish()
 }

@@ -7,6 +7,7 @@ use crate::{
     listener::{self, LiveListener, Settings},
     node::{Node, Numbers},
     snapshot::{Fnv, Lasting, PrepareError, Snapshot},
+    supervision::{self, Supervision},
     telemetry::{
         access_log::AccessLog,
         metrics::{ListenerMetrics, Metrics},
@@ -14,7 +15,11 @@ use crate::{
     tls::{Read, ServerTls, SystemRoots, TlsError},
     upstream::Upstreams,
 };
-use actors::limiter::{self, Limiter};
+use actors::{
+    inspect::Drill,
+    keeper::Keeper,
+    limiter::{self, Limiter},
+};
 use arc_swap::ArcSwap;
 use cluster::{World, offload};
 use config::{Diff, Gateway, ListenerName};
@@ -92,6 +97,7 @@ pub struct Running {
     admin: Option<SocketAddr>,
     admin_token: config::Secret,
     tasks: Vec<JoinHandle<()>>,
+    keeper: Keeper,
     /// One revision after the other: two reloads at once would race for the listeners.
     applying: tokio::sync::Mutex<()>,
 }
@@ -101,13 +107,22 @@ pub async fn start(world: Arc<dyn World>, gateway: Gateway) -> Result<Running, S
     let gateway = Arc::new(gateway);
     let metrics = Arc::new(Metrics::new(gateway.telemetry.max_series));
     let seed = (u128::from(world.chance()) << 64 | u128::from(world.chance())).to_le_bytes();
-    let limiter = Limiter::new(limiter::Options { capacity: LIMIT_KEYS, seed, epoch: world.now() });
+    let limiter = Arc::new(Limiter::new(limiter::Options { capacity: LIMIT_KEYS, seed, epoch: world.now() }));
     let upstreams = Upstreams::default();
+    upstreams.name_servers.set(&gateway.node.dns);
     let roots = SystemRoots::default();
     let disk = world.disk();
     let read = |path: &Path| disk.read(path);
 
-    let lasting = Lasting { upstreams: &upstreams, limiter: &limiter, metrics: &metrics, roots: &roots, now: world.now(), before: None };
+    let lasting = Lasting {
+        upstreams: &upstreams,
+        limiter: &limiter,
+        metrics: &metrics,
+        roots: &roots,
+        world: &world,
+        now: world.now(),
+        before: None,
+    };
     let snapshot = Snapshot::prepare(gateway.clone(), &lasting, &read, world.wall())?;
     let settings = listener_settings(&gateway, &[], &read, &*world)?;
     let admin_token = gateway.admin.token.clone().unwrap_or_else(|| fresh_token(&*world));
@@ -134,6 +149,7 @@ pub async fn start(world: Arc<dyn World>, gateway: Gateway) -> Result<Running, S
         world: world.clone(),
         snapshot: ArcSwap::from_pointee(snapshot),
         upstreams,
+        supervision: Supervision::new(world.clone(), &limiter),
         limiter,
         roots,
         metrics,
@@ -154,18 +170,16 @@ pub async fn start(world: Arc<dyn World>, gateway: Gateway) -> Result<Running, S
     }
     tasks.push(tokio::spawn({
         let node = node.clone();
-        async move { node.upstreams.reap().await }
-    }));
-    tasks.push(tokio::spawn({
-        let node = node.clone();
-        async move { node.sweep().await }
+        async move { node.upstreams.count_ticks().await }
     }));
     tasks.push(tokio::spawn({
         let node = node.clone();
         async move { node.access_log.run(&*node.world, complain).await }
     }));
+    attend(&node);
+    let keeper = node.supervision.start();
     node.started.store(true, SeqCst);
-    Ok(Running { node, admin, admin_token, tasks, applying: tokio::sync::Mutex::new(()) })
+    Ok(Running { node, admin, admin_token, tasks, keeper, applying: tokio::sync::Mutex::new(()) })
 }
 
 impl Running {
@@ -230,6 +244,7 @@ impl Running {
                     limiter: &node.limiter,
                     metrics: &node.metrics,
                     roots: &node.roots,
+                    world: &node.world,
                     now: node.world.now(),
                     before: Some(&before),
                 };
@@ -256,6 +271,7 @@ impl Running {
         // From here on nothing can fail.
         node.metrics.set_series_max(gateway.telemetry.max_series);
         node.access_log.send_to(&gateway.telemetry.access_log.to);
+        node.upstreams.name_servers.set(&gateway.node.dns);
         let replaced = node.snapshot.swap(Arc::new(snapshot));
         self.rename_listeners(&settings, gateway.node.drain_bound);
         self.keep_or_close_listeners(&settings, gateway.node.drain_bound);
@@ -263,10 +279,11 @@ impl Running {
             listen(node, settings, bound_as, socket);
         }
         node.numbers.revision(&gateway.revision, settings.iter().filter_map(|settings| settings.tls.as_deref()));
-        // Freeing thousands of routes is as long as making them.
+        // Places for thousands of services take a while, and freeing thousands of routes is as long as making them.
         offload(&*node.world, {
             let node = node.clone();
             move || {
+                attend(&node);
                 node.retire_series();
                 drop(replaced);
             }
@@ -342,6 +359,11 @@ impl Running {
         node.leave(Stage::Aborted);
         // Those that were cut off have a line in the access log too, which they write as they end.
         self.deserted(LAST_LINES).await;
+        // A drill that makes an actor stand still is over with the node.
+        for slot in node.supervision.tree().slots() {
+            let _ = slot.drill(Drill::Release);
+        }
+        self.keeper.stop().await;
         for task in self.tasks {
             task.abort();
             // Cancelled is what it was told to be.
@@ -367,6 +389,11 @@ fn complain(error: &io::Error) {
     use std::io::Write;
     // Where standard error is gone too there is nobody left to tell.
     let _ = writeln!(io::stderr(), "access log: {error}; lines are dropped and counted until it can be written again");
+}
+
+/// Sees to it that whatever the revision names is looked after, and says on standard error what is not.
+fn attend(node: &Arc<Node>) {
+    supervision::complain(&node.supervision.apply(node));
 }
 
 fn listen(node: &Arc<Node>, settings: Arc<Settings>, bound_as: SocketAddr, socket: Box<dyn cluster::Listener>) {

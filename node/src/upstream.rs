@@ -1,36 +1,48 @@
 //! Our connections to one endpoint.
 //!
-//! An [`Upstream`] is known by its address, its TLS and its protocol, and outlives reloads: a revision that does not
-//! change an endpoint changes nothing about it, not even an idle connection.
+//! An [`Upstream`] is known by its service, its host and address, its TLS and its protocol, and outlives reloads: a revision that
+//! does not change an endpoint changes nothing about it, not even an idle connection.
 //!
 //! HTTP/1.1 connections are not driven by tasks of their own. The request that holds one also polls it, so that an
 //! exchange costs no wake-up between tasks; an idle connection costs nothing at all until someone takes it or the
-//! reaper looks at it. HTTP/2 connections are shared by many requests and do have a task.
+//! pool's actor looks at it. HTTP/2 connections are shared by many requests and do have a task.
 
 mod connect;
 mod h1;
+mod permit;
 mod pool;
+mod probe;
+pub(crate) mod resolve;
 
 pub(crate) use connect::{ConnectError, Purpose, Target};
 pub(crate) use h1::{ExchangeError, H1, RequestHead, Tunnel};
 pub(crate) use pool::{Lease, Stream, Upstream};
+pub(crate) use probe::Probing;
 
+use self::resolve::NameServers;
 use crate::tls::UpstreamTls;
-use actors::service::Load;
-use config::{Endpoint, EndpointTls, PoolPolicy, Protocol, Service};
+use actors::service::{Breaker, Load, names::Located};
+use config::{Endpoint, EndpointTls, Protocol, Service, ServiceName};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, Weak},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
 /// What two endpoints must agree on to be the same upstream.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
+    /// Two services that name the same endpoint have their own bounds, and their own opinion of it.
+    service: ServiceName,
     endpoint: Endpoint,
+    /// One host may be several endpoints.
+    address: Option<SocketAddr>,
     protocol: Protocol,
     tls: Option<EndpointTls>,
-    pool: PoolPolicy,
 }
 
 /// Every upstream of a node, so that a new revision finds those of the one before.
@@ -38,41 +50,54 @@ struct Key {
 pub(crate) struct Upstreams {
     // Weak: an upstream that no revision and no request uses any more closes its connections by itself.
     known: Mutex<HashMap<Key, Weak<Upstream>>>,
+    pub(crate) name_servers: NameServers,
+    /// Seconds, by which the age of connections is told, so that giving one back needs no clock.
+    tick: Arc<AtomicU32>,
 }
 
 impl Upstreams {
     /// The upstream of an endpoint: the one already there, or a new one without connections.
     ///
-    /// `context` is asked for only where the endpoint speaks TLS and is new, or where its files may have changed.
-    pub(crate) fn adopt(&self, service: &Service, endpoint: &Endpoint, tls: Option<Arc<UpstreamTls>>, now: Instant) -> Arc<Upstream> {
-        // A weight says how often an endpoint is chosen, not who it is.
-        let identity = Endpoint { weight: 1, ..endpoint.clone() };
-        let key =
-            Key { tls: endpoint.tls.then(|| service.tls.clone()), endpoint: identity, protocol: service.protocol, pool: service.pool };
+    /// `tls` is there where the endpoint speaks it; `breaker` is the service's, and judges what is new.
+    pub(crate) fn adopt(
+        &self,
+        service: &Service,
+        located: &Located,
+        tls: Option<Arc<UpstreamTls>>,
+        breaker: &Arc<Breaker>,
+        now: Instant,
+    ) -> Arc<Upstream> {
+        let key = Key {
+            service: service.name.clone(),
+            tls: located.endpoint.tls.then(|| service.tls.clone()),
+            endpoint: located.endpoint.identity(),
+            address: located.address,
+            protocol: service.protocol,
+        };
         let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         known.retain(|_, upstream| upstream.strong_count() > 0);
-        if let Some(upstream) = known.get(&key).and_then(Weak::upgrade) {
+        // A service that was gone for a while has a breaker of its own again.
+        let same = |upstream: &Arc<Upstream>| Arc::ptr_eq(upstream.load.breaker(), breaker);
+        if let Some(upstream) = known.get(&key).and_then(Weak::upgrade).filter(same) {
             upstream.renew_tls(tls);
             return upstream;
         }
-        let target = Target::new(endpoint, service.protocol);
-        let upstream = Arc::new(Upstream::new(target, tls, service.pool, Arc::new(Load::new(now))));
+        let target = Target::new(located, service.protocol, self.name_servers.clone());
+        let load = Arc::new(Load::judged(breaker.clone(), now));
+        let upstream = Arc::new(Upstream::new(target, tls, service.pool, self.tick.clone(), load));
         known.insert(key, Arc::downgrade(&upstream));
         upstream
     }
 
-    pub(crate) fn all(&self) -> Vec<Arc<Upstream>> {
-        let known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        known.values().filter_map(Weak::upgrade).collect()
-    }
-
-    /// Looks at idle connections once a second: closes those that are too old, too long unused, or closed by the endpoint.
-    pub(crate) async fn reap(&self) {
+    /// Counts seconds for as long as the node runs. It is no actor's business, so that connections age whatever becomes of
+    /// actors.
+    pub(crate) async fn count_ticks(&self) {
         loop {
             tokio::time::sleep(pool::TICK).await;
-            for upstream in self.all() {
-                upstream.tick();
-            }
+            self.tick.fetch_add(1, Relaxed);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

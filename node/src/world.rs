@@ -2,7 +2,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the one place that meets the outside")]
 
-use cluster::{BoxFuture, BoxStream, Disk, Listener, Stamp, World};
+use crate::upstream::resolve;
+use cluster::{
+    BoxFuture, BoxStream, Disk, Listener, Stamp, World,
+    dns::{Answer, Question},
+};
 use std::{
     cell::Cell,
     hash::{BuildHasher, RandomState},
@@ -22,6 +26,10 @@ use tokio::{
 
 /// Connections that the kernel keeps while all workers are busy.
 const BACKLOG: i32 = 4096;
+
+/// A connection whose other side has vanished is known to be dead after 30 s.
+const KEEPALIVE: socket2::TcpKeepalive =
+    socket2::TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5)).with_retries(3);
 
 pub struct RealWorld {
     disk: Arc<RealDisk>,
@@ -77,17 +85,14 @@ impl World for RealWorld {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            // What lies between may forget a connection without a word; whoever holds it idle should hear of it.
+            socket2::SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
             Ok(Box::new(RealStream(stream)) as BoxStream)
         })
     }
 
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async move {
-            if let Ok(ip) = host.parse() {
-                return Ok(vec![SocketAddr::new(ip, port)]);
-            }
-            Ok(tokio::net::lookup_host((host, port)).await?.collect())
-        })
+    fn lookup<'a>(&'a self, servers: &'a [SocketAddr], question: &'a Question) -> BoxFuture<'a, Answer> {
+        Box::pin(resolve::lookup(self, servers, question))
     }
 
     fn offload(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'_, ()> {

@@ -1,8 +1,13 @@
 //! What of a node its admin may see.
 
-use super::{Health, Look};
-use crate::{explain, node::Node};
-use serde_json::{Value, json};
+use super::{Health, Look, upstreams};
+use crate::{explain, node::Node, snapshot::LiveService};
+use actors::inspect::{Found, Id, View};
+use serde_json::Value;
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 impl Look for Node {
     fn health(&self) -> Health {
@@ -38,24 +43,28 @@ impl Look for Node {
 
     fn upstreams(&self) -> Value {
         let snapshot = self.snapshot.load();
-        let region = &snapshot.gateway.node.region;
-        let services = snapshot.services.iter().map(|live| {
-            let endpoints = live.service.endpoints.iter().zip(&live.upstreams).map(|(endpoint, upstream)| {
-                json!({
-                    "endpoint": endpoint.authority(),
-                    "tls": endpoint.tls,
-                    "weight": endpoint.weight,
-                    "connections": upstream.open_connections(),
-                    "active_requests": upstream.load.in_flight(),
-                    "latency_ms": upstream.load.latency(self.world.now()).as_secs_f64() * 1e3,
-                })
-            });
-            json!({ "service": live.service.name, "region": region, "endpoints": endpoints.collect::<Vec<_>>() })
-        });
-        Value::Array(services.collect())
+        let describe = |live: &Arc<LiveService>| upstreams::describe(live, &snapshot.gateway.node, self.world.now());
+        Value::Array(snapshot.services.iter().map(describe).collect())
     }
 
     fn explain(&self, question: Value) -> Result<Value, String> {
         explain::answer(self, question)
+    }
+
+    fn actors(&self) -> Vec<View> {
+        self.supervision.tree().views()
+    }
+
+    fn actor(&self, id: &Id) -> Option<Found> {
+        self.supervision.tree().find(id)
+    }
+
+    fn drills_allowed(&self) -> bool {
+        self.snapshot.load().gateway.drills.allow
+    }
+
+    fn drilled(&self, id: &Id, what: &str) {
+        // Where standard error is gone, the story of the actor still tells.
+        let _ = writeln!(io::stderr(), "drill: {what} {id}");
     }
 }

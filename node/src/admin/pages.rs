@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-const READ: &[Method] = &[Method::GET, Method::HEAD];
+pub(super) const READ: &[Method] = &[Method::GET, Method::HEAD];
 
 impl Question<'_> {
     pub(super) fn metrics(self) -> Answer {
@@ -13,7 +13,7 @@ impl Question<'_> {
         self.query.none()?;
         let mut response = Response::new(Bytes::from(self.look.metrics()));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
-        Ok(response)
+        Ok(response.into())
     }
 
     pub(super) fn routes(self) -> Answer {
@@ -23,38 +23,44 @@ impl Question<'_> {
         let mut routes = self.look.routes(page.after.as_deref(), page.limit + 1);
         let more = routes.len() > page.limit;
         routes.truncate(page.limit);
-        let next = routes.last().filter(|_| more).map(|(id, _)| Page::cursor(id));
-        let items: Vec<Value> = routes.into_iter().map(|(_, route)| route).collect();
-        let mut response = self.tagged(&json!({ "items": items, "next": next }));
-        if let Some(next) = next {
-            let link = format!("</v1/routes?limit={}&cursor={next}>; rel=\"next\"", page.limit);
-            response.headers_mut().insert(header::LINK, HeaderValue::from_str(&link).expect("a cursor is made of digits"));
+        let next = routes.last().filter(|_| more).map(|(id, _)| id.clone());
+        let items = routes.into_iter().map(|(_, route)| route).collect();
+        let (list, link) = page_of(items, next.as_deref(), &format!("/v1/routes?limit={}", page.limit));
+        let mut response = self.tagged(&list);
+        if let Some(link) = link {
+            response.headers_mut().insert(header::LINK, link);
         }
-        Ok(response)
+        Ok(response.into())
     }
 
     pub(super) fn route(self, id: &str) -> Answer {
         allow(&self.head.method, READ)?;
         self.query.none()?;
         let route = self.look.route(id).ok_or_else(|| Refusal::NoRoute { id: id.into() })?;
-        Ok(self.tagged(&route))
+        Ok(self.tagged(&route).into())
     }
 
     pub(super) fn config(self) -> Answer {
         allow(&self.head.method, READ)?;
         self.query.none()?;
-        Ok(self.tagged(&self.look.config()))
+        Ok(self.tagged(&self.look.config()).into())
     }
 
     pub(super) fn upstreams(self) -> Answer {
         allow(&self.head.method, READ)?;
         self.query.none()?;
-        Ok(self.tagged(&self.look.upstreams()))
+        Ok(self.tagged(&self.look.upstreams()).into())
     }
 
     pub(super) fn explain(self) -> Answer {
         allow(&self.head.method, &[Method::POST])?;
         self.query.none()?;
+        let explanation = self.look.explain(self.json()?).map_err(|detail| Refusal::Question { detail })?;
+        Ok(json_response_of(&explanation).into())
+    }
+
+    /// What the body says.
+    pub(super) fn json(&self) -> Result<Value, Refusal> {
         if !self.is_json() {
             return Err(Refusal::MediaType);
         }
@@ -62,9 +68,7 @@ impl Question<'_> {
             Body::Whole(body) if body.len() <= BODY_MAX => body,
             Body::Whole(_) | Body::TooLarge => return Err(Refusal::TooLarge),
         };
-        let question = serde_json::from_slice(body).map_err(|error| Refusal::NotJson { detail: error.to_string() })?;
-        let explanation = self.look.explain(question).map_err(|detail| Refusal::Question { detail })?;
-        Ok(json_response(body_of(&explanation)))
+        serde_json::from_slice(body).map_err(|error| Refusal::NotJson { detail: error.to_string() })
     }
 
     /// Nothing but the media type itself decides: a page elsewhere can send any other without asking first.
@@ -89,13 +93,26 @@ impl Question<'_> {
     }
 }
 
-fn body_of(content: &Value) -> Bytes {
+/// One page of a list, and where the next one begins: behind `last`, if there is more. `path` is the page's own, with its
+/// query.
+pub(super) fn page_of(items: Vec<Value>, last: Option<&str>, path: &str) -> (Value, Option<HeaderValue>) {
+    let next = last.map(Page::cursor);
+    let link = next.as_ref().map(|next| format!("<{path}&cursor={next}>; rel=\"next\""));
+    let link = link.map(|link| HeaderValue::try_from(link).expect("a cursor is made of digits, and a query came as a header"));
+    (json!({ "items": items, "next": next }), link)
+}
+
+pub(super) fn body_of(content: &Value) -> Bytes {
     let mut body = serde_json::to_vec(content).expect("a value is JSON");
     body.push(b'\n');
     Bytes::from(body)
 }
 
-fn json_response(body: Bytes) -> Response<Bytes> {
+pub(super) fn json_response_of(content: &Value) -> Response<Bytes> {
+    json_response(body_of(content))
+}
+
+pub(super) fn json_response(body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

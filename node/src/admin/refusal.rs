@@ -39,6 +39,21 @@ pub(super) enum Refusal {
     Question {
         detail: String,
     },
+    Drills,
+    NoActor {
+        id: String,
+    },
+    /// It was there, and has left the tree.
+    ActorGone {
+        id: String,
+        /// How its last life ended, and when.
+        ended: Option<String>,
+    },
+    /// A drill for an actor that has no life to be drilled.
+    NobodyThere {
+        id: String,
+        state: &'static str,
+    },
 }
 
 impl Refusal {
@@ -59,6 +74,10 @@ impl Refusal {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "E9013"),
             Self::NotJson { .. } => (StatusCode::BAD_REQUEST, "E9014"),
             Self::Question { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "E9015"),
+            Self::Drills => (StatusCode::FORBIDDEN, "E9016"),
+            Self::NoActor { .. } => (StatusCode::NOT_FOUND, "E9017"),
+            Self::ActorGone { .. } => (StatusCode::GONE, "E9018"),
+            Self::NobodyThere { .. } => (StatusCode::CONFLICT, "E9019"),
         }
     }
 
@@ -79,6 +98,10 @@ impl Refusal {
             Self::TooLarge => "the body is too large",
             Self::NotJson { .. } => "the body is not JSON",
             Self::Question { .. } => "the question cannot be answered",
+            Self::Drills => "this node allows no drills",
+            Self::NoActor { .. } => "there is no such actor",
+            Self::ActorGone { .. } => "the actor has left the tree",
+            Self::NobodyThere { .. } => "the actor is not running",
         }
     }
 
@@ -89,6 +112,13 @@ impl Refusal {
             Self::Encoding => Some("a % is followed by two hexadecimal digits, and the whole is UTF-8".into()),
             Self::NoRoute { id } => Some(format!("no route has the id `{id}`; /v1/routes lists them")),
             Self::Parameter { detail } | Self::NotJson { detail } | Self::Question { detail } => Some(detail.clone()),
+            Self::Drills => Some("write `[drills] allow = true` into its file; a reload is enough".into()),
+            Self::NoActor { id } => Some(format!("no actor has the id `{id}`; /v1/actors lists them")),
+            Self::ActorGone { id, ended } => {
+                let ended = ended.as_ref().map(|ended| format!("; it ended: {ended}")).unwrap_or_default();
+                Some(format!("`{id}` was looked after until the configuration named it no more{ended}"))
+            }
+            Self::NobodyThere { id, state } => Some(format!("`{id}` is {state}; wait until it runs again")),
             Self::TooLarge => Some(format!("at most {} bytes are read", super::BODY_MAX)),
             Self::NoName
             | Self::Origin

@@ -1,7 +1,8 @@
 //! The admin listener: a small server of its own, so that nothing that callers do can keep operators out.
 
-use super::{Admin, BODY_MAX, Body, Callers, Doors};
+use super::{Admin, BODY_MAX, Body, Callers, Doors, Reply};
 use crate::{drain::Stage, node::Node, telemetry::request_id::RequestId, tls::ServerTls};
+use actors::inspect::look_into;
 use bytes::Bytes;
 use cluster::{BoxStream, Listener, offload};
 use config::Secret;
@@ -101,11 +102,19 @@ async fn answer(desk: Arc<Desk>, request: Request<Incoming>) -> Response<Full<By
         Ok(Err(_)) | Err(_) => Body::Whole(Bytes::new()),
     };
     let world = desk.node.world.clone();
+    let request_id = RequestId::new(world.wall(), [world.chance(), world.chance()]);
     // Pages take their time: not on a thread that serves requests.
-    offload(&*world, move || {
-        let world = &desk.node.world;
-        let request_id = RequestId::new(world.wall(), [world.chance(), world.chance()]);
-        desk.admin.answer(&head, &body, &*desk.node, world.now(), request_id.as_str()).map(Full::new)
+    let (reply, head, desk, request_id) = offload(&*world, move || {
+        let reply = desk.admin.answer(&head, &body, &*desk.node, desk.node.world.now(), request_id.as_str());
+        (reply, head, desk, request_id)
     })
-    .await
+    .await;
+    let response = match reply {
+        Reply::Whole(response) => response,
+        Reply::Actor(slot) => {
+            let state = look_into(&slot).await;
+            desk.admin.tell(&head, &slot, &state, world.now(), request_id.as_str())
+        }
+    };
+    response.map(Full::new)
 }

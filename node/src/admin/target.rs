@@ -1,6 +1,7 @@
 //! Which page a request asks for, and what it asks of it.
 //!
-//! Segments are cut before they are decoded: a route's id may hold a slash, which then comes as `%2F`.
+//! Segments are cut before they are decoded: a route's id may hold a slash, and an actor's always does, which then comes
+//! as `%2F`.
 
 use super::refusal::Refusal;
 use http::Uri;
@@ -14,6 +15,10 @@ pub(super) enum Target {
     Config,
     Upstreams,
     Explain,
+    Actors,
+    Actor(String),
+    History(String),
+    Drills,
 }
 
 impl Target {
@@ -24,15 +29,28 @@ impl Target {
             "/v1/config" => Ok(Self::Config),
             "/v1/upstreams" => Ok(Self::Upstreams),
             "/v1/explain" => Ok(Self::Explain),
+            "/v1/actors" => Ok(Self::Actors),
+            "/v1/drills" => Ok(Self::Drills),
             _ => {
-                let id = path.strip_prefix("/v1/routes/").or_else(|| path.strip_prefix("/routes/"));
-                match id {
-                    Some(id) if !id.is_empty() && !id.contains('/') => Ok(Self::Route(decode(id).ok_or(Refusal::Encoding)?)),
-                    _ => Err(Refusal::NoPage),
+                if let Some(actor) = path.strip_prefix("/v1/actors/") {
+                    return match actor.strip_suffix("/history") {
+                        Some(id) => segment(id).map(Self::History),
+                        None => segment(actor).map(Self::Actor),
+                    };
                 }
+                let id = path.strip_prefix("/v1/routes/").or_else(|| path.strip_prefix("/routes/"));
+                segment(id.ok_or(Refusal::NoPage)?).map(Self::Route)
             }
         }
     }
+}
+
+/// One segment of a path, decoded.
+fn segment(written: &str) -> Result<String, Refusal> {
+    if written.is_empty() || written.contains('/') {
+        return Err(Refusal::NoPage);
+    }
+    decode(written).ok_or(Refusal::Encoding)
 }
 
 /// The parameters behind the `?`, as they were written.
@@ -45,6 +63,18 @@ pub(super) struct Page {
     pub(super) limit: usize,
     /// The last id of the page before.
     pub(super) after: Option<String>,
+}
+
+/// Which actors are wanted.
+#[derive(PartialEq, Eq, Debug, Default)]
+pub(super) struct Filter {
+    /// Steps below the root, or below `under`.
+    pub(super) depth: Option<usize>,
+    /// This actor and all below it.
+    pub(super) under: Option<String>,
+    pub(super) kind: Option<String>,
+    /// As it was written, for the way to the next page.
+    pub(super) written: String,
 }
 
 impl Page {
@@ -75,28 +105,79 @@ impl<'a> Query<'a> {
     }
 
     pub(super) fn page(self) -> Result<Page, Refusal> {
-        let refuse = |detail| Err(Refusal::Parameter { detail });
-        let (mut limit, mut after) = (None, None);
+        let mut page = Reading::default();
         for (name, value) in self.pairs() {
-            match name {
-                "limit" if limit.is_none() => match value.parse() {
-                    Ok(count) if (1..=Page::LIMIT_MAX).contains(&count) => limit = Some(count),
-                    _ => return refuse(format!("`limit` is a number from 1 to {}", Page::LIMIT_MAX)),
-                },
-                "cursor" if after.is_none() => match uncursor(value) {
-                    Some(id) => after = Some(id),
-                    None => return refuse("`cursor` is what an answer gave as `next`".into()),
-                },
-                "limit" | "cursor" => return refuse(format!("`{name}` is there twice")),
-                _ => return refuse(format!("`{}` is not known here; `limit` and `cursor` are", shown(name))),
+            if !page.takes(name, value)? {
+                return Err(unknown(name, "`limit` and `cursor` are"));
             }
         }
-        Ok(Page { limit: limit.unwrap_or(Page::LIMIT), after })
+        Ok(page.read())
+    }
+
+    pub(super) fn actors(self) -> Result<(Page, Filter), Refusal> {
+        let (mut page, mut filter) = (Reading::default(), Filter::default());
+        for (name, value) in self.pairs() {
+            let decoded = || {
+                decode(value).filter(|value| !value.is_empty()).ok_or_else(|| refused(format!("`{name}` is a word, encoded as in a path")))
+            };
+            let twice = match name {
+                "depth" => {
+                    let depth = value.parse().map_err(|_| refused("`depth` is a number of steps below the root".into()))?;
+                    filter.depth.replace(depth).is_some()
+                }
+                "under" => filter.under.replace(decoded()?).is_some(),
+                "kind" => filter.kind.replace(decoded()?).is_some(),
+                _ if page.takes(name, value)? => continue,
+                _ => return Err(unknown(name, "`depth`, `under`, `kind`, `limit` and `cursor` are")),
+            };
+            if twice {
+                return Err(refused(format!("`{name}` is there twice")));
+            }
+            filter.written += &format!("&{name}={value}");
+        }
+        Ok((page.read(), filter))
     }
 
     fn pairs(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.0.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
     }
+}
+
+/// A page whose parameters are being read.
+#[derive(Default)]
+struct Reading {
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+impl Reading {
+    /// Whether the parameter is about which page is wanted.
+    fn takes(&mut self, name: &str, value: &str) -> Result<bool, Refusal> {
+        let twice = match name {
+            "limit" => match value.parse() {
+                Ok(count) if (1..=Page::LIMIT_MAX).contains(&count) => self.limit.replace(count).is_some(),
+                _ => return Err(refused(format!("`limit` is a number from 1 to {}", Page::LIMIT_MAX))),
+            },
+            "cursor" => match uncursor(value) {
+                Some(id) => self.after.replace(id).is_some(),
+                None => return Err(refused("`cursor` is what an answer gave as `next`".into())),
+            },
+            _ => return Ok(false),
+        };
+        if twice { Err(refused(format!("`{name}` is there twice"))) } else { Ok(true) }
+    }
+
+    fn read(self) -> Page {
+        Page { limit: self.limit.unwrap_or(Page::LIMIT), after: self.after }
+    }
+}
+
+fn refused(detail: String) -> Refusal {
+    Refusal::Parameter { detail }
+}
+
+fn unknown(name: &str, known: &str) -> Refusal {
+    refused(format!("`{}` is not known here; {known}", shown(name)))
 }
 
 /// A name for a sentence.
@@ -147,6 +228,15 @@ mod tests {
             ("/v1/config", Some(Target::Config)),
             ("/v1/upstreams", Some(Target::Upstreams)),
             ("/v1/explain", Some(Target::Explain)),
+            ("/v1/actors", Some(Target::Actors)),
+            ("/v1/drills", Some(Target::Drills)),
+            ("/v1/actors/root", Some(Target::Actor("root".into()))),
+            ("/v1/actors/root%2Fservices%2Fshop%2Fpool:%5B::1%5D:80", Some(Target::Actor("root/services/shop/pool:[::1]:80".into()))),
+            ("/v1/actors/root%2Fservices%2Fa%2520b", Some(Target::Actor("root/services/a%20b".into()))),
+            ("/v1/actors/root%2Flimits/history", Some(Target::History("root/limits".into()))),
+            ("/v1/actors/root/limits", None),
+            ("/v1/actors/", None),
+            ("/v1/actors//history", None),
             ("/routes/stock", Some(Target::Route("stock".into()))),
             ("/v1/routes/stock", Some(Target::Route("stock".into()))),
             ("/v1/routes/GET%20shop%2fv1%2F%7bsku%7D", Some(Target::Route("GET shop/v1/{sku}".into()))),
@@ -190,6 +280,27 @@ mod tests {
             assert_eq!(Query(query).page().ok(), expected, "{query}");
         }
         assert!(Query("").none().is_ok() && Query("&").none().is_ok() && Query("pretty").none().is_err());
+    }
+
+    #[test]
+    fn actors_are_asked_for_strictly() {
+        let filter = |depth, under: Option<&str>, kind: Option<&str>| Some((depth, under.map(str::to_owned), kind.map(str::to_owned)));
+        for (query, expected) in [
+            ("", filter(None, None, None)),
+            ("depth=0&limit=1", filter(Some(0), None, None)),
+            ("under=root%2Fservices&kind=pool", filter(None, Some("root/services"), Some("pool"))),
+            ("depth=", None),
+            ("depth=-1", None),
+            ("depth=1&depth=1", None),
+            ("under=", None),
+            ("under=%ff", None),
+            ("kind=pool&kind=shard", None),
+            ("deep=1", None),
+            ("limit=0", None),
+        ] {
+            let read = Query(query).actors().ok().map(|(_, filter)| (filter.depth, filter.under, filter.kind));
+            assert_eq!(read, expected, "{query}");
+        }
     }
 
     proptest! {

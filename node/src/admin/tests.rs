@@ -45,6 +45,45 @@ impl Look for Scripted {
             None => Err("`url` is missing".into()),
         }
     }
+
+    fn actors(&self) -> Vec<View> {
+        ACTORS.map(|(id, kind)| slot(id, kind).view()).into()
+    }
+
+    fn actor(&self, id: &Id) -> Option<Found> {
+        if *id == Id::written("root/gone") {
+            return Some(Found::Gone(slot("root/gone", "pool")));
+        }
+        ACTORS.iter().find(|(known, _)| *id == Id::written(known)).map(|(id, kind)| Found::Here(slot(id, kind)))
+    }
+
+    fn drills_allowed(&self) -> bool {
+        self.0.live
+    }
+
+    fn drilled(&self, _: &Id, _: &str) {
+        unreachable!("nobody lives here who could be drilled");
+    }
+}
+
+const ACTORS: [(&str, &str); 4] = [("root", "supervisor"), ("root/a", "supervisor"), ("root/a/pool:x:80", "pool"), ("root/b", "shard")];
+
+/// A place where nobody lives.
+fn slot(id: &str, kind: &'static str) -> Arc<Slot> {
+    enum Nothing {}
+    impl ::actors::handles::Message for Nothing {
+        fn kind(&self) -> &'static str {
+            match *self {}
+        }
+    }
+    ::actors::handles::Mailbox::<Nothing>::new(Id::written(id), kind).slot().clone()
+}
+
+fn whole(reply: Reply) -> Response<Bytes> {
+    match reply {
+        Reply::Whole(response) => response,
+        Reply::Actor(slot) => panic!("{} is to be asked", slot.id()),
+    }
 }
 
 fn admin() -> Admin {
@@ -69,7 +108,7 @@ fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
 
 #[expect(clippy::disallowed_methods, reason = "any instant will do")]
 fn ask(admin: &Admin, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Response<Bytes> {
-    admin.answer(&request(method, target, headers), &Body::Whole(body.to_owned().into()), &well(), Instant::now(), "req-1")
+    whole(admin.answer(&request(method, target, headers), &Body::Whole(body.to_owned().into()), &well(), Instant::now(), "req-1"))
 }
 
 const TOKEN: (&str, &str) = ("authorization", "Bearer right");
@@ -163,12 +202,83 @@ fn pages_of_a_list_follow_each_other() {
     assert_eq!(seen, [vec!["a", "b/{c}"], vec!["d"]]);
 }
 
+/// The ids that a question about actors is answered with.
+fn ids(target: &str) -> Vec<String> {
+    let response = ask(&admin(), "GET", target, &[TOKEN], "");
+    let list: Value = serde_json::from_slice(response.body()).expect("JSON");
+    list["items"].as_array().expect("a list").iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[test]
+fn actors_are_listed_by_place_depth_and_kind() {
+    assert_eq!(ids("/v1/actors"), ["root", "root/a", "root/a/pool:x:80", "root/b"]);
+    assert_eq!(ids("/v1/actors?depth=1"), ["root", "root/a", "root/b"]);
+    assert_eq!(ids("/v1/actors?under=root%2Fa"), ["root/a", "root/a/pool:x:80"]);
+    assert_eq!(ids("/v1/actors?under=root%2Fa&depth=0"), ["root/a"]);
+    assert_eq!(ids("/v1/actors?kind=pool"), ["root/a/pool:x:80"]);
+    assert_eq!(ids("/v1/actors?kind=actor"), Vec::<String>::new());
+    check("GET", "/v1/actors?under=root%2Fc", 404, "E9017");
+    let first = ask(&admin(), "GET", "/v1/actors?depth=1&limit=2&under=root", &[TOKEN], "");
+    let link = first.headers()["link"].to_str().expect("ASCII").to_owned();
+    let next = link.strip_prefix('<').and_then(|link| link.split('>').next()).expect("a link");
+    assert_eq!(ids(next), ["root/b"]);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
+fn an_actor_is_asked_and_shown_with_what_it_says() {
+    let head = request("GET", "/v1/actors/root%2Fa%2Fpool:x:80", &[TOKEN]);
+    let (admin, now) = (admin(), Instant::now());
+    let Reply::Actor(slot) = admin.answer(&head, &Body::Whole(Bytes::new()), &well(), now, "req-1") else { panic!("it is not asked") };
+    let told = |state| {
+        let response = admin.tell(&head, &slot, &state, now, "req-1");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        serde_json::from_slice::<Value>(response.body()).expect("JSON")
+    };
+    let fresh = told(Snapshot::Fresh(Arc::new(json!({ "idle": 3 }))));
+    assert_eq!((&fresh["id"], &fresh["kind"], &fresh["inside"]["idle"]), (&json!("root/a/pool:x:80"), &json!("pool"), &json!(3)));
+    let stale = told(Snapshot::Stale(Some((now, Arc::new(json!({ "idle": 2 }))))));
+    assert_eq!((&stale["inside"], &stale["told_last"]["inside"]["idle"]), (&Value::Null, &json!(2)));
+}
+
+#[test]
+fn who_is_not_in_the_tree_is_told_apart_from_who_was() {
+    check("GET", "/v1/actors/root%2Fc", 404, "E9017");
+    check("GET", "/v1/actors/root%2Fc/history", 404, "E9017");
+    check("GET", "/v1/actors/root%2Fgone", 410, "E9018");
+    check("GET", "/v1/actors/root%2Fgone/history", 410, "E9018");
+    check("GET", "/v1/actors/root%2Fb/history", 200, "\"lives\":[]");
+}
+
+#[test]
+fn a_drill_needs_leave_an_actor_and_somebody_there() {
+    let drill = |body: &str| {
+        let response = ask(&admin(), "POST", "/v1/drills", &[TOKEN, JSON], body);
+        (response.status().as_u16(), String::from_utf8_lossy(response.body()).into_owned())
+    };
+    let check = |body: &str, status: u16, code: &str| {
+        let (answered, said) = drill(body);
+        assert!(answered == status && said.contains(code), "{body}: {said}");
+    };
+    check("{\"actor\":\"root/b\",\"do\":\"kill\"}", 409, "E9019");
+    check("{\"actor\":\"root/c\",\"do\":\"kill\"}", 404, "E9017");
+    check("{\"actor\":\"root/gone\",\"do\":\"kill\"}", 410, "E9018");
+    check("{\"actor\":\"root/b\"}", 422, "E9015");
+
+    let forbids = Scripted(Health::default());
+    let head = request("POST", "/v1/drills", &[TOKEN, JSON]);
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    let refused = whole(admin().answer(&head, &Body::Whole("{}".into()), &forbids, Instant::now(), "req-1"));
+    assert_eq!(refused.status(), 403);
+    assert!(String::from_utf8_lossy(refused.body()).contains("[drills] allow = true"));
+}
+
 #[test]
 fn without_the_token_there_is_health_and_nothing_else() {
     for target in ["/livez", "/readyz", "/startupz"] {
         assert_eq!(ask(&admin(), "GET", target, &[], "").status(), 200);
     }
-    for target in ["/metrics", "/routes/a", "/v1/routes", "/v1/config", "/v1/explain", "/v1/secrets", "/"] {
+    for target in ["/metrics", "/routes/a", "/v1/routes", "/v1/config", "/v1/explain", "/v1/actors", "/v1/drills", "/v1/secrets", "/"] {
         for (headers, code) in [(&[][..], "E9004"), (&[("authorization", "Bearer wrong")], "E9005")] {
             let response = ask(&admin(), "GET", target, headers, "");
             assert_eq!(response.status(), 401, "{target}");
@@ -196,10 +306,10 @@ fn another_site_gets_nothing() {
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     let now = Instant::now();
     let body = Body::Whole(Bytes::new());
-    assert_eq!(admin().answer(&rebound, &body, &well(), now, "req-1").status(), 421);
+    assert_eq!(whole(admin().answer(&rebound, &body, &well(), now, "req-1")).status(), 421);
     let mut probe = request("GET", "/readyz", &[]);
     probe.headers.insert("host", HeaderValue::from_static("10.1.2.3:9901"));
-    assert_eq!(admin().answer(&probe, &body, &well(), now, "req-1").status(), 200);
+    assert_eq!(whole(admin().answer(&probe, &body, &well(), now, "req-1")).status(), 200);
 }
 
 #[test]
@@ -208,7 +318,7 @@ fn guessing_slows_the_guesser_only() {
     let (admin, start) = (admin(), Instant::now());
     let status = |token: &str, second| {
         let head = request("GET", "/v1/config", &[("authorization", token)]);
-        let response = admin.answer(&head, &Body::Whole(Bytes::new()), &well(), start + Duration::from_secs(second), "req-1");
+        let response = whole(admin.answer(&head, &Body::Whole(Bytes::new()), &well(), start + Duration::from_secs(second), "req-1"));
         let wait = response.headers().get("retry-after").map(|wait| wait.to_str().expect("ASCII").to_owned());
         (response.status().as_u16(), wait)
     };
@@ -232,7 +342,7 @@ fn a_question_must_be_json_and_short() {
 
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     let now = Instant::now();
-    let unread = admin().answer(&request("POST", "/v1/explain", &[TOKEN, JSON]), &Body::TooLarge, &well(), now, "req-1");
+    let unread = whole(admin().answer(&request("POST", "/v1/explain", &[TOKEN, JSON]), &Body::TooLarge, &well(), now, "req-1"));
     assert_eq!(unread.status(), 413);
 }
 
@@ -241,7 +351,7 @@ fn a_question_must_be_json_and_short() {
 fn what_is_failing_is_told_to_those_who_may_know() {
     let look = Scripted(Health { started: true, live: true, ready: false, failing: vec!["draining".into()] });
     let body = |target, headers: &[_]| {
-        let response = admin().answer(&request("GET", target, headers), &Body::Whole(Bytes::new()), &look, Instant::now(), "req-1");
+        let response = whole(admin().answer(&request("GET", target, headers), &Body::Whole(Bytes::new()), &look, Instant::now(), "req-1"));
         (response.status().as_u16(), String::from_utf8_lossy(response.body()).into_owned())
     };
     assert_eq!(body("/livez", &[]), (200, "ok\n".into()));

@@ -1,24 +1,135 @@
 //! Asking a node that runs: one request, one answer, and a sentence where there is none.
 
-use super::{Exit, Failure, error};
+use super::{Exit, Failure, Surroundings, block_on, error};
 use crate::{
     tls::{SystemRoots, UpstreamTls},
-    upstream::{ConnectError, Purpose, Target},
+    upstream::{ConnectError, Purpose, Target, resolve::NameServers},
 };
+use actors::service::names::Located;
 use bytes::Bytes;
 use cluster::World;
 use config::{Endpoint, EndpointTls, Protocol};
-use http::{Request, Response, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use std::{fmt, future::poll_fn, path::Path, pin::pin, str::FromStr, task::Poll, time::Duration};
+use serde_json::Value;
+use std::{
+    fmt,
+    future::poll_fn,
+    path::{Path, PathBuf},
+    pin::pin,
+    str::FromStr,
+    task::Poll,
+    time::Duration,
+};
 
 /// Where admin listens unless a file says otherwise.
 pub(super) const ADMIN: &str = "127.0.0.1:9901";
 
 /// An answer that is longer is none of ours.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
+
+/// How long a node may take to answer an operator.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// Which node is asked, and how.
+#[derive(clap::Args, Debug)]
+pub(super) struct Desk {
+    /// The node's admin listener.
+    #[arg(long, value_name = "ADDR", env = "SHOAL_ADMIN", default_value = ADMIN)]
+    pub(super) admin: Address,
+    /// Its token, as printed at the start or set in the file.
+    #[arg(long, env = "SHOAL_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// PEM file with the authority of the certificate that it shows.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl Desk {
+    pub(super) fn get(&self, path: &str, surroundings: &Surroundings) -> Result<Value, Failure> {
+        self.ask(Method::GET, path, None, surroundings)
+    }
+
+    pub(super) fn post(&self, path: &str, question: &Value, surroundings: &Surroundings) -> Result<Value, Failure> {
+        self.ask(Method::POST, path, Some(question), surroundings)
+    }
+
+    /// All items of a list, page by page. `path` has a query.
+    pub(super) fn list(&self, path: &str, surroundings: &Surroundings) -> Result<Vec<Value>, Failure> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let mut page = self.get(&format!("{path}{cursor}"), surroundings)?;
+            let Some(Value::Array(found)) = page.get_mut("items").map(Value::take) else { return Err(self.other_version("no list")) };
+            items.extend(found);
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    fn ask(&self, method: Method, path: &str, question: Option<&Value>, surroundings: &Surroundings) -> Result<Value, Failure> {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let mut body = Bytes::new();
+        if let Some(question) = question {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            body = serde_json::to_vec(question).expect("a question is JSON").into();
+        }
+        let request = request
+            .body(Full::new(body))
+            .map_err(|_| Failure::usage("the token is not one that a header can have", "copy it from what the node printed"))?;
+        let answer = block_on(ask(&*surroundings.world, &self.admin, self.ca.as_deref(), request, WITHIN))??;
+        if answer.status().is_success() {
+            return serde_json::from_slice(answer.body()).map_err(|error| self.other_version(&error.to_string()));
+        }
+        Err(self.refused(answer.status(), answer.body()))
+    }
+
+    pub(super) fn other_version(&self, why: &str) -> Failure {
+        Failure {
+            exit: Exit::Failed,
+            code: error::OTHER_VERSION,
+            message: format!("{} answered something else: {why}", self.admin),
+            help: Some("use the `shoal` that the node runs".to_string()),
+        }
+    }
+
+    /// What the node said instead, in its own words.
+    fn refused(&self, status: StatusCode, body: &Bytes) -> Failure {
+        let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+        let words = |member: &str| problem[member].as_str().map(String::from);
+        let said = words("detail").or(words("title")).unwrap_or_else(|| status.to_string());
+        let code = words("code").unwrap_or_default();
+        match code.as_str() {
+            "E9004" | "E9005" | "E9006" => Failure {
+                exit: Exit::Refused,
+                code: error::TOKEN,
+                message: format!("{}: {}", self.admin, words("title").unwrap_or(said)),
+                help: Some("give the node's token by --token or SHOAL_TOKEN".to_string()),
+            },
+            "E9015" => Failure::usage(said, "see --help of the verb"),
+            "E9016" => Failure {
+                exit: Exit::Refused,
+                code: error::known("E9016"),
+                message: format!("{}: {}", self.admin, words("title").unwrap_or_default()),
+                help: Some(said),
+            },
+            code @ ("E9017" | "E9018" | "E9019") => Failure { exit: Exit::Failed, code: error::known(code), message: said, help: None },
+            _ => Failure {
+                exit: Exit::Failed,
+                code: error::UNREACHABLE,
+                message: format!("{} answered {status}: {said}", self.admin),
+                help: None,
+            },
+        }
+    }
+}
 
 /// A host and a port, and whether TLS is spoken there.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,6 +183,18 @@ impl fmt::Display for Address {
     }
 }
 
+/// A word as one segment of a path, or as a value of a query.
+pub(super) fn encoded(word: &str) -> String {
+    let mut encoded = String::with_capacity(word.len());
+    for byte in word.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => encoded.push(byte.into()),
+            _ => encoded += &format!("%{byte:02X}"),
+        }
+    }
+    encoded
+}
+
 /// The address of a URL, and the path with its query.
 pub(super) fn url(text: &str) -> Result<(Address, String), Failure> {
     let wrong = |message: String| Failure::usage(message, "write it as http://host:port/path");
@@ -109,8 +232,9 @@ async fn exchange(
     within: Duration,
 ) -> Result<Response<Bytes>, Failure> {
     let tls = if address.tls { Some(tls(world, ca)?) } else { None };
-    let endpoint = Endpoint { tls: address.tls, host: address.host.as_str().into(), port: address.port, weight: 1 };
-    let dialed = Target::new(&endpoint, Protocol::H1).dial(world, tls.as_ref(), Purpose::Requests, within).await;
+    let located = Located::written(Endpoint::new(address.tls, address.host.as_str().into(), address.port));
+    let target = Target::new(&located, Protocol::H1, NameServers::default());
+    let dialed = target.dial(world, tls.as_ref(), Purpose::Requests, within).await;
     let stream = dialed.map_err(|error| unreachable(address, &sentence(&error)))?.stream;
     let broken = |error: hyper::Error| unreachable(address, &format!("it does not speak HTTP: {error}"));
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -152,7 +276,7 @@ fn sentence(error: &ConnectError) -> String {
         ConnectError::Name(error) => format!("its name has no address: {error}"),
         ConnectError::Refused(error) => format!("it cannot be connected to: {error}"),
         ConnectError::Tls(error) => format!("no TLS with it: {error}"),
-        ConnectError::TimedOut | ConnectError::PoolFull => "it does not answer in time".to_string(),
+        ConnectError::TimedOut | ConnectError::PoolFull | ConnectError::WaitingFull => "it does not answer in time".to_string(),
     }
 }
 

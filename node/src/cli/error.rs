@@ -18,6 +18,7 @@ pub(super) const OTHER_VERSION: &str = "E6008";
 pub(super) const OUTPUT: &str = "E6009";
 pub(super) const NO_CODE: &str = "E6010";
 pub(super) const SIGNALS: &str = "E6011";
+pub(super) const NO_SERVICE: &str = "E6012";
 
 /// Columns of a paragraph on a terminal.
 const WIDTH: usize = 88;
@@ -41,6 +42,11 @@ pub(super) fn error(args: &Args, terminal: &mut Terminal<'_>) -> Result<Exit, Fa
 fn meaning(code: &str) -> Option<&'static str> {
     let ours = TABLE.iter().find(|(known, _)| *known == code).map(|(_, text)| *text);
     ours.or_else(|| explain_code(code))
+}
+
+/// A code of the table, as it stands there.
+pub(super) fn known(code: &str) -> &'static str {
+    TABLE.iter().find(|(known, _)| *known == code).map(|(known, _)| *known).expect("the code is in the table")
 }
 
 /// The text in lines of two spaces and some words.
@@ -123,8 +129,8 @@ const TABLE: &[(&str, &str)] = &[
     ("E5010", "CONNECT is not served: a gateway opens no tunnels to wherever a caller likes."),
     (
         "E5020",
-        "No endpoint of the service could be connected to within `deadlines.connect`, the retries included. `/v1/upstreams` of admin \
-         lists the endpoints; the access log names the one that was asked last.",
+        "No endpoint of the service could be connected to within `deadlines.connect`, the retries included. `shoal upstreams` \
+         shows the endpoints and what each of them failed by; the access log names the one that was asked last.",
     ),
     (
         "E5021",
@@ -139,6 +145,26 @@ const TABLE: &[(&str, &str)] = &[
         "E5030",
         "All connections that `pool.max_connections` allows to the endpoint were busy, and none came free within `deadlines.connect`. \
          The service is slower than it is asked, or the pool is too small.",
+    ),
+    (
+        "E5031",
+        "As many requests to the service are in flight as `breaker.max_requests` allows, or as many to each of its endpoints as \
+         `breaker.max_requests_per_endpoint` does. Either the service has become slow, or the bound is too small for what it is asked.",
+    ),
+    (
+        "E5032",
+        "All connections that `pool.max_connections` allows were busy, and `breaker.max_waiting` requests waited for one already. One more \
+         would wait in vain.",
+    ),
+    (
+        "E5033",
+        "Every endpoint that could have been asked has failed so large a share of its requests that its breaker is open \
+         (`breaker.error_ratio`). `shoal upstreams` shows what they failed by and when they are tried again.",
+    ),
+    (
+        "E5034",
+        "The service's name (`discovery.name`) has no SRV records with addresses: none was found yet, or the name has been gone for longer \
+         than `discovery.stale`. `shoal upstreams` shows what is known of the name and why.",
     ),
     ("E5040", "The endpoint had the request and did not begin to answer within `deadlines.first_byte`."),
     ("E5041", "The request took longer than `deadlines.total`. If the answer had begun, it was cut off."),
@@ -183,6 +209,7 @@ const TABLE: &[(&str, &str)] = &[
         "The operating system did not let the process listen for signals or make its threads, so it could not be told to stop. Look at the \
          limits of the process.",
     ),
+    (NO_SERVICE, "`shoal upstreams` was asked about a service that the node's configuration does not have. Without a name it shows all."),
     ("E9001", "A request to admin named no host, or two that differ. HTTP/1.1 asks for exactly one `Host`."),
     (
         "E9002",
@@ -196,7 +223,7 @@ const TABLE: &[(&str, &str)] = &[
     ("E9007", "The path of a question to admin is not UTF-8, or has a percent sign without two hexadecimal digits."),
     ("E9008", "Admin has no such page."),
     ("E9009", "No route has this id in the revision that is served. `/v1/routes` lists them."),
-    ("E9010", "The page exists and does not know the method. Reading is GET; only `/v1/explain` takes POST."),
+    ("E9010", "The page exists and does not know the method. Reading is GET; only `/v1/explain` and `/v1/drills` take POST."),
     ("E9011", "A parameter of the question is unknown, repeated, or out of its range. The detail says which."),
     ("E9012", "A body for admin has to be labelled `Content-Type: application/json`."),
     ("E9013", "The body of a question to admin is larger than it reads."),
@@ -204,6 +231,21 @@ const TABLE: &[(&str, &str)] = &[
     (
         "E9015",
         "The question is JSON and cannot be answered: a member is missing or unknown, the URL is none, or the listener does not exist.",
+    ),
+    (
+        "E9016",
+        "A drill breaks something on purpose, and a node refuses it unless its file says `[drills] allow = true`. Say so where nobody \
+         depends on the node, or where you know what you do.",
+    ),
+    ("E9017", "No actor of the node has this id. `shoal actors tree` shows all of them; an id begins with `root`."),
+    (
+        "E9018",
+        "The actor was part of the node and is not any more, most often because a reload took away its service or its endpoint. The \
+         answer says how its last life ended.",
+    ),
+    (
+        "E9019",
+        "A drill needs an actor that runs. This one has just failed, or waits to be started again; `shoal actors why` tells the story.",
     ),
 ];
 

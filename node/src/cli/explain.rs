@@ -1,26 +1,16 @@
 //! `shoal explain`: a question to a file, or to the node that runs.
 
-use super::{
-    Exit, Failure, Output, Surroundings, Terminal,
-    ask::{self, Address},
-    block_on, error,
-};
+use super::{Exit, Failure, Output, Surroundings, Terminal, ask::Desk};
 use crate::{
     explain::{Explanation, Question, Values},
     rehearse,
 };
-use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::Full;
-use serde_json::Value;
+use serde_json::json;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     net::IpAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
-
-const WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -40,15 +30,8 @@ pub(super) struct Args {
     /// Ask a file, instead of the node that runs.
     #[arg(long, value_name = "FILE")]
     on: Option<PathBuf>,
-    /// The node's admin listener.
-    #[arg(long, value_name = "ADDR", env = "SHOAL_ADMIN", default_value = ask::ADMIN)]
-    admin: Address,
-    /// Its token, as printed at the start or set in the file.
-    #[arg(long, env = "SHOAL_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// PEM file with the authority of the certificate that it shows.
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    desk: Desk,
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
@@ -61,7 +44,7 @@ pub(super) fn explain(args: Args, surroundings: &Surroundings, terminal: &mut Te
     };
     match args.output {
         Output::Text => write!(terminal.out, "{explanation}")?,
-        Output::Json => writeln!(terminal.out, "{:#}", serde_json::json!(explanation))?,
+        Output::Json => writeln!(terminal.out, "{:#}", json!(explanation))?,
     }
     Ok(Exit::Ok)
 }
@@ -105,41 +88,6 @@ fn not_a_question(why: String) -> Failure {
 }
 
 fn on_node(args: &Args, question: &Question, surroundings: &Surroundings) -> Result<Explanation, Failure> {
-    let body = serde_json::to_vec(question).expect("a question is JSON");
-    let mut request = Request::post("/v1/explain").header(header::CONTENT_TYPE, "application/json");
-    if let Some(token) = &args.token {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-    }
-    let request = request
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|_| Failure::usage("the token is not one that a header can have", "copy it from what the node printed"))?;
-    let answer = block_on(ask::ask(&*surroundings.world, &args.admin, args.ca.as_deref(), request, WITHIN))??;
-
-    let (status, body) = (answer.status(), answer.body());
-    if status.is_success() {
-        return serde_json::from_slice(body).map_err(|error| Failure {
-            exit: Exit::Failed,
-            code: error::OTHER_VERSION,
-            message: format!("{} answered something else: {error}", args.admin),
-            help: Some("use the `shoal` that the node runs".to_string()),
-        });
-    }
-    Err(refused(&args.admin, status, body))
-}
-
-/// What the node said instead, in its own words.
-fn refused(admin: &Address, status: StatusCode, body: &Bytes) -> Failure {
-    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
-    let words = |member: &str| problem[member].as_str().map(String::from);
-    let said = words("detail").or(words("title")).unwrap_or_else(|| status.to_string());
-    match words("code").as_deref() {
-        Some("E9004" | "E9005" | "E9006") => Failure {
-            exit: Exit::Refused,
-            code: error::TOKEN,
-            message: format!("{admin}: {}", words("title").unwrap_or(said)),
-            help: Some("give the node's token by --token or SHOAL_TOKEN, or ask a file by --on".to_string()),
-        },
-        Some("E9015") => not_a_question(said),
-        _ => Failure { exit: Exit::Failed, code: error::UNREACHABLE, message: format!("{admin} answered {status}: {said}"), help: None },
-    }
+    let explained = args.desk.post("/v1/explain", &json!(question), surroundings)?;
+    serde_json::from_value(explained).map_err(|error| args.desk.other_version(&error.to_string()))
 }

@@ -59,6 +59,13 @@ fn arguments_are_what_clap_takes_them_for() {
         "shoal config show a.toml",
         "shoal explain GET http://a/ -H a:b -H c:d --on a.toml --client-ip ::1 --listener main -o json",
         "shoal explain GET http://a/ --admin https://admin.example --token x",
+        "shoal actors tree --depth 2 --under services/shop",
+        "shoal actors top -n 5 -o json --token x",
+        "shoal actors inspect root/limits --admin :1",
+        "shoal actors why limits",
+        "shoal drill kill limits",
+        "shoal drill stall root/services --for 5s",
+        "shoal drill release limits",
         "shoal proxy :8080 http://127.0.0.1:3000",
         "shoal health",
         "shoal health --url http://127.0.0.1:8080/readyz --within 500ms",
@@ -79,6 +86,11 @@ fn arguments_are_what_clap_takes_them_for() {
         "shoal health --within 5",
         "shoal demo --for soon",
         "shoal config",
+        "shoal actors",
+        "shoal actors inspect",
+        "shoal drill kill",
+        "shoal drill kill limits --for 5s",
+        "shoal drill stall limits --for soon",
     ] {
         assert!(!understood(bad), "{bad}");
     }
@@ -151,7 +163,56 @@ fn a_node_that_is_not_there_is_unreachable() {
         "shoal: E6005 http://127.0.0.1:1: it cannot be connected to",
     );
     check("health --admin 127.0.0.1:1", "", Exit::Failed, "shoal: E6005");
+    for verb in ["actors tree", "actors top", "actors inspect root", "actors why root", "drill kill root"] {
+        check(&format!("{verb} --admin 127.0.0.1:1"), "", Exit::Unreachable, "shoal: E6005");
+    }
 }
+
+#[test]
+fn a_node_is_looked_into_and_drilled_from_outside() {
+    let source = ::config::OsSource::new([("TOKEN".to_string(), TOKEN.to_string())]);
+    let text = "[admin]\nbind = \"127.0.0.1:0\"\ntoken = { env = \"TOKEN\" }\n[telemetry]\naccess_log = { to = \"off\" }\n";
+    let gateway = |more: &str| {
+        let loaded = ::config::load_text(Path::new("test.toml"), &format!("{text}{more}"), &source);
+        loaded.gateway.unwrap_or_else(|| panic!("{:?}", loaded.problems))
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let running = runtime.block_on(crate::start(Arc::new(RealWorld::new()), gateway(""))).expect("it starts");
+    let admin = running.admin_address().expect("admin is on");
+    let asked = |verb: &str| perform(&format!("{verb} --admin {admin} --token {TOKEN}"), "");
+    let until = |verb: &str, said: &str| {
+        for _ in 0..1_000 {
+            let (_, out, err) = asked(verb);
+            if out.contains(said) {
+                return out;
+            }
+            assert_eq!(err, "", "{verb}");
+        }
+        panic!("{verb} never says {said}");
+    };
+
+    let tree = until("actors tree --depth 1", "services");
+    assert!(tree.lines().any(|line| line.starts_with("├ limits ")) && tree.lines().any(|line| line.starts_with("└ services ")), "{tree}");
+    until("actors tree --under limits", "└ shard:63");
+    assert_eq!(asked("actors top -n 3").1.lines().count(), 4);
+    until("actors inspect limits/shard:07", "\"shard\": 7");
+    let json: serde_json::Value = serde_json::from_str(&asked("actors inspect root -o json").1).expect("JSON");
+    assert_eq!((&json["id"], &json["kind"]), (&"root".into(), &"supervisor".into()));
+
+    let (exit, _, err) = asked("drill kill limits/shard:07");
+    assert!(exit == Exit::Refused && err.starts_with("shoal: E9016"), "{err}");
+    runtime.block_on(running.apply(gateway("[drills]\nallow = true\n"))).expect("it is applied");
+    assert_eq!(asked("drill kill limits/shard:07").0, Exit::Ok);
+    let story = until("actors why limits/shard:07", "life 2");
+    assert!(story.contains("panicked during kill: killed by a drill"), "{story}");
+    let (exit, _, err) = asked("actors why nobody");
+    assert!(exit == Exit::Failed && err.starts_with("shoal: E9017"), "{err}");
+    let (exit, _, err) = perform(&format!("actors tree --admin {admin} --token wrong"), "");
+    assert!(exit == Exit::Refused && err.starts_with("shoal: E6006"), "{err}");
+    runtime.block_on(running.drain(Duration::ZERO, Duration::ZERO));
+}
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 #[test]
 fn small_verbs_answer_at_once() {

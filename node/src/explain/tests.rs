@@ -6,7 +6,7 @@ use crate::{
     request::Trip,
     startup::{Running, start},
 };
-use cluster::{BoxFuture, BoxStream, Disk, Listener, Stamp};
+use cluster::{BoxFuture, BoxStream, Disk, Listener, Stamp, dns};
 use config::Source;
 use http::Request;
 use rcgen::{CertificateParams, KeyPair};
@@ -410,8 +410,8 @@ impl World for Stage {
         Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
     }
 
-    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async { Err(io::ErrorKind::NotFound.into()) })
+    fn lookup<'a>(&'a self, _: &'a [SocketAddr], _: &'a dns::Question) -> BoxFuture<'a, dns::Answer> {
+        Box::pin(async { dns::Answer::Nothing(dns::Absence::NoName) })
     }
 
     fn offload(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'_, ()> {

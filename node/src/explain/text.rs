@@ -1,6 +1,6 @@
 //! An explanation for a person: one line for each reason, the verdict last.
 
-use super::{Chosen, ChosenBy, Explanation, How, LimitAnswer, Limited, Verdict};
+use super::{Chosen, ChosenBy, Explanation, How, LeftOut, LimitAnswer, Limited, Verdict};
 use std::fmt;
 
 /// A column is not widened for one long cell.
@@ -89,6 +89,13 @@ impl Chosen {
             ChosenBy::Chance => format!("by chance among {}", shares.join(", ")),
         };
         table.row(["service", &self.name, endpoint, &of, &by]);
+        for LeftOut { endpoint, verdict, reason, tried_in_ms } in &self.left_out {
+            let again = tried_in_ms.map_or(String::new(), |wait| format!("tried again in {} s", wait.div_ceil(1_000)));
+            table.row(["  not", endpoint, verdict, reason, &again]);
+        }
+        if self.panic {
+            table.row(["  panic", "too few endpoints are well, so that health is ignored", "", "", ""]);
+        }
         table.row(["sends", &self.path, "", "", ""]);
     }
 }
@@ -178,6 +185,13 @@ mod tests {
                 balance: "peak_ewma".into(),
                 endpoint: Some("10.2.0.7:9090".into()),
                 endpoints: 3,
+                left_out: vec![LeftOut {
+                    endpoint: "10.2.0.9:9090".into(),
+                    verdict: "ejected".into(),
+                    reason: "consecutive_5xx: answered 503".into(),
+                    tried_in_ms: Some(2_400),
+                }],
+                panic: false,
                 path: "/stock/42".into(),
             }),
             config: "a1f3c9".into(),
@@ -185,12 +199,13 @@ mod tests {
             elapsed_us: 38,
         };
         let expected = "\
-route      stock        shop.toml:110:1  GET shop.example/v1/stock/{sku}           sku=42
-  over     catch-all    shop.toml:40:1   shop.example/v1/**                        its path is less specific from segment 2 on
-  not      stock-admin  shop.toml:140:1  PUT shop.example/v1/stock/{sku}           its method is not GET
+route      stock          shop.toml:110:1  GET shop.example/v1/stock/{sku}           sku=42
+  over     catch-all      shop.toml:40:1   shop.example/v1/**                        its path is less specific from segment 2 on
+  not      stock-admin    shop.toml:140:1  PUT shop.example/v1/stock/{sku}           its method is not GET
            and 3 more
-limit      partner      refusal          0 of 100 left on this node, again in 1 s  100/s per header:x-tenant=acme host=-
-service    inventory    10.2.0.7:9090    1 of 3 endpoints, peak_ewma               sticky among inventory 90, inventory-next 10
+limit      partner        refusal          0 of 100 left on this node, again in 1 s  100/s per header:x-tenant=acme host=-
+service    inventory      10.2.0.7:9090    1 of 3 endpoints, peak_ewma               sticky among inventory 90, inventory-next 10
+  not      10.2.0.9:9090  ejected          consecutive_5xx: answered 503             tried again in 3 s
 sends      /stock/42
 verdict    would forward
            from 127.0.0.1 on `main` · config a1f3c9 · decided on west-1 in 38 µs

@@ -18,7 +18,7 @@ use crate::{
     telemetry::metrics::Retry,
     upstream::{ConnectError, ExchangeError, H1, Lease, Purpose, RequestHead, Stream, Upstream},
 };
-use actors::service::{Tried, backoff};
+use actors::service::{self, InFlight, Refused, Tried, admit, backoff};
 use cluster::World;
 use config::{Deadlines, HostHeader, RetryPolicy};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
@@ -57,7 +57,10 @@ enum Failure {
     /// There is an answer, and two readers could take it for different ones.
     Ambiguous,
     FirstByte,
-    Deadline,
+    /// The time for the whole journey is over; whether it was spent waiting for the endpoint.
+    Deadline {
+        endpoint: bool,
+    },
 }
 
 /// How long things may take, and since when they have been going on.
@@ -115,14 +118,17 @@ pub(crate) async fn forward(
     let clock = Clock { deadlines, total: deadlines.total.map(|total| trip.started + total), pulse };
     let retry = live.route.retry.as_ref().unwrap_or(&service.service.retry);
     service.budget.deposit(trip.started);
+    trip.permit = Some(service.watch.breaker().enter()?);
 
     let mut tried = Tried::default();
     let mut fresh = false;
     loop {
         let now = world.now();
-        let index = service.balancer.pick(world.chance(), now, key, tried).ok_or(Rejection::Unreachable)?;
-        let upstream = &service.upstreams[index];
-        trip.asks(service, upstream, now, !fresh);
+        let (index, upstream, in_flight) = choose(service, world.chance(), now, key, tried)?;
+        let upstream = &upstream;
+        // Whoever tries an endpoint that failed others does so for all of them, and need not pay for another attempt.
+        let trial = in_flight.is_trial();
+        trip.asks(service, upstream, in_flight, now);
         let (reused, shared);
         let purpose = if outbound.upgrade.is_some() { Purpose::Upgrade } else { Purpose::Requests };
         let unused = fresh || purpose == Purpose::Upgrade;
@@ -152,8 +158,10 @@ pub(crate) async fn forward(
                         if unwanted
                             && outbound.is_repeatable()
                             && let Some(rest) = clock.rest_before(retry, trip)
-                            && allows_another(retry, service, tried, trip)
+                            && allows_another(retry, service, tried, trial, trip)
                         {
+                            // What it answered has told its load that it failed.
+                            trip.fails(None);
                             Box::pin(again(rest, trip)).await;
                             continue;
                         }
@@ -176,9 +184,10 @@ pub(crate) async fn forward(
         }
         fresh = false;
         tried = tried.and(index);
+        trip.fails(failure.fault());
         if survived
             && let Some(rest) = clock.rest_before(retry, trip)
-            && allows_another(retry, service, tried, trip)
+            && allows_another(retry, service, tried, trial, trip)
         {
             Box::pin(again(rest, trip)).await;
             continue;
@@ -187,11 +196,29 @@ pub(crate) async fn forward(
     }
 }
 
+/// The endpoint that takes the request, as its place among those of the service. If they change between two attempts, the second may
+/// at worst leave out one that it could have asked.
+fn choose(
+    service: &LiveService,
+    chance: u64,
+    now: Instant,
+    key: Option<u64>,
+    tried: Tried,
+) -> Result<(usize, Arc<Upstream>, InFlight), Refused> {
+    let endpoints = service.endpoints.load();
+    let pick = |tried| endpoints.balancer.pick(chance, now, key, tried);
+    let (index, in_flight) = admit(tried, now, pick, |at| &endpoints.upstreams[at].load)?;
+    Ok((index, endpoints.upstreams[index].clone(), in_flight))
+}
+
 /// Whether the policy and the budget have room for another attempt, and there is another endpoint for it.
-fn allows_another(retry: &RetryPolicy, service: &LiveService, tried: Tried, trip: &Trip) -> bool {
-    let elsewhere = (0..service.upstreams.len()).any(|endpoint| !tried.contains(endpoint));
-    if trip.retries >= retry.max || !elsewhere {
+fn allows_another(retry: &RetryPolicy, service: &LiveService, tried: Tried, free: bool, trip: &Trip) -> bool {
+    let elsewhere = || (0..service.endpoints.load().upstreams.len()).any(|endpoint| !tried.contains(endpoint));
+    if trip.retries >= retry.max || !elsewhere() {
         return false;
+    }
+    if free {
+        return true;
     }
     let affordable = service.budget.withdraw(trip.node().world.now());
     if !affordable {
@@ -212,7 +239,10 @@ async fn lease(upstream: &Arc<Upstream>, clock: &Clock<'_>, purpose: Purpose, fr
         within = within.min(total.saturating_duration_since(world.now()));
     }
     let lease = if fresh { upstream.lease_new(world, purpose, within).await } else { upstream.lease(world, within).await };
-    lease.map_err(|error| if clock.is_over(world.now()) { Failure::Deadline } else { Failure::Connect(error) })
+    lease.map_err(|error| {
+        let endpoint = !matches!(error, ConnectError::PoolFull | ConnectError::WaitingFull);
+        if clock.is_over(world.now()) { Failure::Deadline { endpoint } } else { Failure::Connect(error) }
+    })
 }
 
 /// Sends the request and returns the answer, its body still to come.
@@ -229,9 +259,10 @@ async fn exchange(
     let upload = outbound.upload();
     connection.begin(&outbound.head(upstream, &service.service.host), upload);
     let response = clock.head(|cx| connection.poll_head(cx), since, trip.upload.as_deref(), world).await?;
-    trip.hears(trip.caller.node.world.now());
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let caller_half = outbound.upgrade.take().ok_or(Failure::Ambiguous)?;
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let caller_half = if switches { Some(outbound.upgrade.take().ok_or(Failure::Ambiguous)?) } else { None };
+    trip.hears(response.status(), trip.caller.node.world.now());
+    if let Some(caller_half) = caller_half {
         tunnel::join(caller_half, connection.into_tunnel(), clock.deadlines.idle, trip.caller.clone());
         return Ok(response.map(|()| Answer::whole(bytes::Bytes::new())));
     }
@@ -254,10 +285,10 @@ async fn exchange_h2(
     let poll = |cx: &mut Context<'_>| sent.as_mut().poll(cx).map_err(ExchangeError::from);
     let response = clock.head(poll, since, trip.upload.as_deref(), world).await?;
     drop(sent);
-    trip.hears(trip.caller.node.world.now());
     if !hygiene::is_plain(&response) {
         return Err(Failure::Ambiguous);
     }
+    trip.hears(response.status(), trip.caller.node.world.now());
     let (head, incoming) = response.into_parts();
     let from = From::H2 { incoming, _stream: stream };
     Ok(Response::from_parts(head, clock.body(from, &*trip.caller.node.world)))
@@ -317,8 +348,8 @@ impl Outbound {
                 }
                 Body::Again(kept) => kept.is_whole(),
             },
-            Failure::Exchange(ExchangeError::Broken(_) | ExchangeError::Closed) => self.is_repeatable(),
-            Failure::Exchange(ExchangeError::Garbled(_)) | Failure::Ambiguous | Failure::FirstByte | Failure::Deadline => false,
+            Failure::Exchange(_) | Failure::Ambiguous | Failure::FirstByte => self.is_repeatable(),
+            Failure::Deadline { .. } => false,
         }
     }
 
@@ -331,6 +362,18 @@ impl Outbound {
                 Body::Once(_) => false,
                 Body::Again(kept) => kept.is_whole(),
             }
+    }
+}
+
+impl Failure {
+    /// What the endpoint has to answer for.
+    fn fault(&self) -> Option<service::Failure> {
+        match self {
+            Self::Connect(ConnectError::PoolFull | ConnectError::WaitingFull) | Self::Deadline { endpoint: false } => None,
+            Self::Connect(_) => Some(service::Failure::Connect),
+            Self::Exchange(_) | Self::Ambiguous => Some(service::Failure::Reset),
+            Self::FirstByte | Self::Deadline { endpoint: true } => Some(service::Failure::Timeout),
+        }
     }
 }
 
@@ -364,7 +407,7 @@ impl Clock<'_> {
             while alarm.poll_late(cx, world) {
                 let now = world.now();
                 if self.is_over(now) {
-                    return Poll::Ready(Err(Failure::Deadline));
+                    return Poll::Ready(Err(Failure::Deadline { endpoint: true }));
                 }
                 let sent = fate.map_or(0, Fate::bytes);
                 if sent == moved {
@@ -419,10 +462,11 @@ impl std::convert::From<Failure> for Rejection {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Connect(ConnectError::PoolFull) => Self::Busy,
+            Failure::Connect(ConnectError::WaitingFull) => Self::WaitingFull,
             Failure::Connect(_) => Self::Unreachable,
             Failure::Exchange(_) | Failure::Ambiguous => Self::BadGateway,
             Failure::FirstByte => Self::FirstByte,
-            Failure::Deadline => Self::Deadline,
+            Failure::Deadline { .. } => Self::Deadline,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     problem::{self, Problem, Value},
     request::{Answer, Trip, admit::RateLimitFields, answer::AnswerError, hygiene::HeadError, target::TargetError},
 };
+use actors::service::Refused;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use std::time::Duration;
@@ -36,6 +37,14 @@ pub(crate) enum Rejection {
     Unreachable,
     /// All connections to the chosen endpoints are busy.
     Busy,
+    /// As many requests to the service are in flight as may be.
+    Full,
+    /// As many requests wait for a connection to the service as may.
+    WaitingFull,
+    /// The breakers of all endpoints that are left are open.
+    Open,
+    /// The service has no endpoint, because its name has none yet or none any more.
+    NoEndpoint,
     /// The endpoint's answer was none.
     BadGateway,
     FirstByte,
@@ -82,6 +91,10 @@ impl Rejection {
             Self::Unreachable => shape(StatusCode::BAD_GATEWAY, "E5020", "no endpoint reachable", 14),
             Self::BadGateway => shape(StatusCode::BAD_GATEWAY, "E5021", "endpoint gave no valid answer", 14),
             Self::Busy => shape(StatusCode::SERVICE_UNAVAILABLE, "E5030", "all connections to the service are busy", 14),
+            Self::Full => shape(StatusCode::SERVICE_UNAVAILABLE, "E5031", "service has as many requests as it may have", 14),
+            Self::WaitingFull => shape(StatusCode::SERVICE_UNAVAILABLE, "E5032", "too many requests wait for the service", 14),
+            Self::Open => shape(StatusCode::SERVICE_UNAVAILABLE, "E5033", "service fails and is given time to recover", 14),
+            Self::NoEndpoint => shape(StatusCode::SERVICE_UNAVAILABLE, "E5034", "service has no endpoint", 14),
             Self::FirstByte => shape(StatusCode::GATEWAY_TIMEOUT, "E5040", "endpoint did not answer in time", 4),
             Self::Deadline => shape(StatusCode::GATEWAY_TIMEOUT, "E5041", "deadline passed", 4),
             Self::Upgrade => shape(StatusCode::FORBIDDEN, "E4031", "upgrade not allowed on this route", 7),
@@ -114,7 +127,7 @@ impl Rejection {
             Self::LimitKey => "send what the limit counts by",
             Self::Unreachable => "try again later",
             Self::BadGateway => "what answers at this address answered badly",
-            Self::Busy => "try again later",
+            Self::Busy | Self::Full | Self::WaitingFull | Self::Open | Self::NoEndpoint => "try again later",
             Self::FirstByte | Self::Deadline => "what answers at this address took too long",
             Self::Upgrade => "this address does not speak WebSocket",
         }
@@ -141,7 +154,7 @@ impl Rejection {
                     fields.clone().write(headers);
                 }
             }
-            Self::Busy => {
+            Self::Busy | Self::Full | Self::WaitingFull | Self::Open | Self::NoEndpoint => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(1_u64));
             }
             Self::Method => {
@@ -210,6 +223,17 @@ impl From<HeadError> for Rejection {
             HeadError::TargetLength => Self::UriTooLong,
             HeadError::HeadSize | HeadError::HeadCount => Self::HeadTooLarge,
             error => Self::BadRequest(error.as_str()),
+        }
+    }
+}
+
+impl From<Refused> for Rejection {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::EndpointFull | Refused::ServiceFull => Self::Full,
+            Refused::WaitingFull => Self::WaitingFull,
+            Refused::HalfOpen | Refused::Open => Self::Open,
+            Refused::Nobody => Self::NoEndpoint,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     upstream::Upstream,
 };
 use actors::limiter::{Decision, Take};
-use actors::service::InFlight;
+use actors::service::{Failure, InFlight, Permit};
 use config::{Ask, Route, RouteTable};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use std::{
@@ -49,13 +49,15 @@ pub(crate) struct Trip {
     /// Whether a body that was not needed has more to come.
     pub(crate) unread: bool,
     pub(crate) retries: u32,
+    /// One of the requests that the service may have, until the answer has ended.
+    pub(crate) permit: Option<Permit>,
     asked: Option<Asked>,
     /// How long attempts before the last one took, the rests behind them included.
     waited: Duration,
     /// Of the answer that was begun.
     status: Option<StatusCode>,
-    /// Whether the endpoint broke off its answer.
-    broken: bool,
+    /// Whether the answer broke off, and how the endpoint failed by that, if it was the endpoint.
+    broken: Option<Option<Failure>>,
     error_code: Option<&'static str>,
     pub(crate) bytes_out: u64,
 }
@@ -103,10 +105,11 @@ impl Trip {
             upload: None,
             unread: false,
             retries: 0,
+            permit: None,
             asked: None,
             waited: Duration::ZERO,
             status: None,
-            broken: false,
+            broken: None,
             error_code: None,
             bytes_out: 0,
             snapshot,
@@ -154,32 +157,39 @@ impl Trip {
         self.unread || self.upload.as_ref().is_some_and(|fate| !fate.is_complete())
     }
 
-    /// An endpoint is asked. One that was asked before has not answered; `failed` says whether that was its fault.
-    pub(crate) fn asks(&mut self, service: &Arc<LiveService>, upstream: &Arc<Upstream>, now: Instant, failed: bool) {
-        self.settle(now, failed);
+    /// An endpoint is asked.
+    pub(crate) fn asks(&mut self, service: &Arc<LiveService>, upstream: &Arc<Upstream>, in_flight: InFlight, now: Instant) {
+        // One that was asked before and has neither answered nor failed had closed its connection: that says nothing of it.
+        self.settle(now, false, None);
         self.waited += self.asked.as_ref().map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked.at));
-        let in_flight = Some(upstream.load.begin(now));
         service.metrics.active_requests.add(1);
         let retry = self.retries > 0;
-        self.asked = Some(Asked { service: service.clone(), upstream: upstream.clone(), at: now, answered: None, in_flight, retry });
+        let (service, upstream) = (service.clone(), upstream.clone());
+        self.asked = Some(Asked { service, upstream, at: now, answered: None, in_flight: Some(in_flight), retry });
     }
 
-    /// The head of an answer has come.
-    pub(crate) fn hears(&mut self, now: Instant) {
+    /// The head of an answer has come, and it is one.
+    pub(crate) fn hears(&mut self, status: StatusCode, now: Instant) {
         if let Some(asked) = &mut self.asked {
             asked.answered = Some(now.saturating_duration_since(asked.at));
             if let Some(in_flight) = &asked.in_flight {
-                in_flight.answered(now);
+                in_flight.answered(status.as_u16(), now);
             }
         }
     }
 
+    /// The attempt has failed. Without a `failure`, the endpoint is not to blame, or its answer has said it.
+    pub(crate) fn fails(&mut self, failure: Option<Failure>) {
+        let now = self.node().world.now();
+        self.settle(now, true, failure);
+    }
+
     /// Takes the request off the endpoint's load.
-    fn settle(&mut self, now: Instant, failed: bool) {
+    fn settle(&mut self, now: Instant, failed: bool, failure: Option<Failure>) {
         let Some(asked) = &mut self.asked else { return };
         let Some(in_flight) = asked.in_flight.take() else { return };
-        if failed {
-            in_flight.failed(now);
+        if let Some(failure) = failure {
+            in_flight.failed(failure, now);
         }
         asked.service.metrics.active_requests.sub(1);
         asked.service.metrics.request_duration.record(asked.waits(now));
@@ -191,7 +201,13 @@ impl Trip {
     pub(crate) fn finish(mut self: Box<Self>, error: Option<&AnswerError>) {
         if let Some(error) = error {
             self.error_code = Some(rejection::broken_off(error));
-            self.broken = true;
+            let caller = self.upload.as_ref().is_some_and(|fate| fate.early().is_some());
+            self.broken = Some(match error {
+                AnswerError::Broken(_) if !caller => Some(Failure::Reset),
+                AnswerError::Idle => Some(Failure::Timeout),
+                // Whoever was slow, it need not have been the endpoint.
+                AnswerError::Broken(_) | AnswerError::Deadline => None,
+            });
         }
         // Telling is what dropping does.
     }
@@ -267,7 +283,8 @@ impl Drop for Trip {
             self.error_code = Some(rejection::CALLER_GONE);
             rejection::caller_gone()
         });
-        self.settle(now, status.is_server_error() || self.broken);
+        // Whoever answered or failed before the answer was begun has been judged by now.
+        self.settle(now, status.is_server_error() || self.broken.is_some(), self.broken.flatten());
         let duration = now.saturating_duration_since(self.started);
         let bytes_in = self.upload.as_ref().map_or(0, |fate| fate.bytes());
         let metrics = self.route.as_ref().map_or(&node.numbers.none, |live| &live.metrics);

@@ -6,6 +6,7 @@ use cluster::BoxStream;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
@@ -29,6 +30,7 @@ pub(crate) fn join(caller_half: OnUpgrade, endpoint_half: Tunnel, idle: Duration
             () = both_ways(&mut down, &mut up) => {}
             () = silence(&moved, idle) => {}
             () = caller.listener.drain.reached(Stage::Aborted) => {}
+            () = poll_fn(|cx| permit.poll_cut(cx)) => {}
         }
         drop((caller, permit));
     });

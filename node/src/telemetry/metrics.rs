@@ -96,6 +96,13 @@ impl Metrics {
         }
     }
 
+    /// The gauges of a family that there are with this first value, and all their values.
+    fn gauges(&self, family: &'static Family, first: &str) -> Vec<(Box<[Box<str>]>, Gauge)> {
+        let series = lock(&self.shelf(family).series);
+        let told = series.iter().filter(|(values, _)| values.first().is_some_and(|value| **value == *first));
+        told.filter_map(|(values, cell)| if let Cell::Gauge(gauge) = cell { Some((values.clone(), gauge.clone())) } else { None }).collect()
+    }
+
     /// Leaves these values as the only ones of the family, at 1: for families that tell something in their labels.
     pub fn inform(&self, family: &'static Family, values: &[&str]) {
         let mut series = lock(&self.shelf(family).series);

@@ -1,12 +1,14 @@
 //! Reaching an endpoint: its name, a TCP connection, and TLS where it asks for it.
 
+use super::resolve::NameServers;
 use crate::tls::UpstreamTls;
-use cluster::{BoxStream, World};
+use actors::service::names::Located;
+use cluster::{BoxStream, World, resolve};
 use config::{Endpoint, Protocol};
 use http::HeaderValue;
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -23,7 +25,9 @@ pub(crate) struct Target {
     pub(crate) tls: bool,
     /// `host:port`, or the host alone on the scheme's own port: what `Host` says where it names the endpoint.
     pub(crate) authority: HeaderValue,
-    address: Option<IpAddr>,
+    /// Where it is, without asking for its name.
+    address: Option<SocketAddr>,
+    name_servers: NameServers,
     resolved: Mutex<Option<(Instant, Arc<[SocketAddr]>)>>,
 }
 
@@ -50,6 +54,8 @@ pub(crate) enum ConnectError {
     TimedOut,
     /// The upstream has all the connections it may have, and none came free in time.
     PoolFull,
+    /// As many requests of the service wait for a connection as may.
+    WaitingFull,
 }
 
 impl fmt::Display for ConnectError {
@@ -60,12 +66,15 @@ impl fmt::Display for ConnectError {
             Self::Tls(error) => write!(f, "tls: {error}"),
             Self::TimedOut => f.write_str("connect timed out"),
             Self::PoolFull => f.write_str("all connections busy"),
+            Self::WaitingFull => f.write_str("too many requests wait for a connection"),
         }
     }
 }
 
 impl Target {
-    pub(crate) fn new(endpoint: &Endpoint, protocol: Protocol) -> Self {
+    /// `name_servers` are asked where the endpoint is a name whose address is not told.
+    pub(crate) fn new(located: &Located, protocol: Protocol, name_servers: NameServers) -> Self {
+        let endpoint = &located.endpoint;
         let own_port = if endpoint.tls { 443 } else { 80 };
         let mut authority = endpoint.authority();
         if endpoint.port == own_port {
@@ -77,9 +86,30 @@ impl Target {
             protocol,
             tls: endpoint.tls,
             authority: HeaderValue::try_from(authority).expect("a checked endpoint's authority is a header value"),
-            address: endpoint.host.parse().ok(),
+            address: located.address,
+            name_servers,
             resolved: Mutex::new(None),
         }
+    }
+
+    /// What operators know it by.
+    pub(crate) fn endpoint(&self) -> String {
+        self.located(self.port).name()
+    }
+
+    /// The same host by another port.
+    pub(super) fn at_port(&self, port: u16) -> Self {
+        Self::new(&self.located(port), self.protocol, self.name_servers.clone())
+    }
+
+    /// The same, spoken to by HTTP/2 only.
+    pub(super) fn by_h2(&self) -> Self {
+        Self::new(&self.located(self.port), Protocol::H2, self.name_servers.clone())
+    }
+
+    fn located(&self, port: u16) -> Located {
+        let address = self.address.map(|address| SocketAddr::new(address.ip(), port));
+        Located { endpoint: Endpoint::new(self.tls, self.host.clone(), port), address }
     }
 
     /// Dials within `within`, name resolution and TLS included.
@@ -104,7 +134,7 @@ impl Target {
         within: Duration,
     ) -> Result<Dialed, ConnectError> {
         let stream = match self.address {
-            Some(address) => world.connect(SocketAddr::new(address, self.port)).await.map_err(ConnectError::Refused)?,
+            Some(address) => world.connect(address).await.map_err(ConnectError::Refused)?,
             None => self.connect_by_name(world, within).await?,
         };
         let Some(tls) = tls else {
@@ -152,7 +182,7 @@ impl Target {
         {
             return Ok(addresses.clone());
         }
-        match (world.resolve(&self.host, self.port).await, known) {
+        match (resolve(world, &self.name_servers.get(), &self.host, self.port).await, known) {
             (Ok(found), _) if !found.is_empty() => {
                 let found: Arc<[SocketAddr]> = found.into();
                 *self.lock() = Some((now, found.clone()));

@@ -17,7 +17,7 @@ use self::{
     head::{Asked, HeadError, Parsed},
     sending::Sending,
 };
-use crate::{request::Upload, upstream::pool::Permit};
+use crate::{request::Upload, upstream::permit::Permit};
 use bytes::{Buf as _, Bytes, BytesMut};
 use cluster::BoxStream;
 use http::{Request, Response};
@@ -51,7 +51,7 @@ pub(crate) struct H1 {
     /// Whether the endpoint keeps the connection open behind this answer.
     persistent: bool,
     interim: u32,
-    /// Whether it has carried a request before: only then may its loss be the endpoint's idle timeout.
+    /// Whether it has been idle before: only then may its loss be the endpoint's idle timeout.
     pub(super) used: bool,
     /// Ticks of the pool at which it was opened and last given back.
     pub(super) opened: u32,
@@ -130,9 +130,15 @@ impl H1 {
         self.persistent && self.sending.is_complete() && self.is_ended() && self.rest.is_empty()
     }
 
+    /// Nobody drives it until it is taken again.
+    pub(super) fn rest(&mut self, tick: u32) {
+        self.idle_since = tick;
+        self.used = true;
+        self.permit.rest();
+    }
+
     /// Makes the request ready to be sent. [`H1::poll_head`] sends it.
     pub(crate) fn begin(&mut self, head: &RequestHead<'_>, upload: Upload) {
-        self.used = true;
         self.interim = 0;
         self.asked = head.asked();
         self.sending.begin(head, upload);
@@ -149,7 +155,7 @@ impl H1 {
         }
         loop {
             // A failure to send is told only if there is no answer: an endpoint may refuse a body, say so, and close.
-            let arrived = match ready!(arrivals::poll(&mut self.stream, cx)) {
+            let arrived = match ready!(self.poll_arrival(cx)) {
                 Ok(arrived) => arrived,
                 Err(error) => return Poll::Ready(Err(self.lost(Some(error)))),
             };
@@ -162,6 +168,15 @@ impl H1 {
                 Err(error) => return Poll::Ready(Err(ExchangeError::Garbled(error))),
             }
         }
+    }
+
+    /// What has arrived. Whoever waits for it also hears that the connection has to end.
+    fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let arrived = arrivals::poll(&mut self.stream, cx);
+        if arrived.is_pending() && self.permit.poll_cut(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::other("the endpoint has left, and the time that it had is over")));
+        }
+        arrived
     }
 
     fn lost(&mut self, error: Option<io::Error>) -> ExchangeError {
@@ -221,7 +236,7 @@ impl H1 {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
-            let arrived = match ready!(arrivals::poll(&mut self.stream, cx)) {
+            let arrived = match ready!(self.poll_arrival(cx)) {
                 Ok(arrived) => arrived,
                 Err(error) => return Poll::Ready(Some(Err(BodyError::Lost(error)))),
             };

@@ -1,8 +1,11 @@
 //! Taking a connection and giving it back, without asking anyone.
 
+mod tended;
+
 use super::{
     connect::{ConnectError, Dialed, Purpose, Target},
     h1::H1,
+    permit::{Counts, Permit},
 };
 use crate::{request::Upload, tls::UpstreamTls};
 use actors::service::Load;
@@ -17,12 +20,12 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
-use tokio::sync::{Mutex as WaitingMutex, Notify};
+use tokio::sync::Mutex as WaitingMutex;
 
 /// What ages are counted in, so that giving a connection back needs no clock.
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -36,7 +39,8 @@ const STREAMS_MAX: usize = 100;
 pub(crate) struct Upstream {
     pub(crate) target: Target,
     tls: ArcSwapOption<UpstreamTls>,
-    policy: PoolPolicy,
+    policy: Mutex<PoolPolicy>,
+    bounds: Bounds,
     shelves: [Mutex<Shelf>; SHELVES],
     /// Connections on all shelves.
     idle: AtomicUsize,
@@ -46,39 +50,44 @@ pub(crate) struct Upstream {
     /// Whether ALPN has agreed on HTTP/2 before.
     speaks_h2: AtomicBool,
     counts: Arc<Counts>,
-    tick: AtomicU32,
+    /// Idle connections that turned out to be dead when a request took them.
+    lost: AtomicU64,
+    /// Since when the endpoint is not wanted any more.
+    left: Mutex<Option<Instant>>,
+    leaving: AtomicBool,
+    /// Of the whole node.
+    tick: Arc<AtomicU32>,
     pub(crate) load: Arc<Load>,
+}
+
+/// What requests need of the policy.
+#[derive(Default)]
+struct Bounds {
+    connections: AtomicUsize,
+    idle: AtomicUsize,
+    /// Ticks after which an idle connection is used no more.
+    unused: AtomicU32,
+}
+
+impl Bounds {
+    fn set(&self, policy: &PoolPolicy) {
+        self.connections.store(policy.max_connections, Relaxed);
+        self.idle.store(policy.max_idle, Relaxed);
+        self.unused.store(u32::try_from(policy.idle.as_secs().max(1)).unwrap_or(u32::MAX), Relaxed);
+    }
 }
 
 /// Boxed, because a connection moves from the shelf to a request and on to its answer.
 type Shelf = Vec<Box<H1>>;
 
-/// Shared with every permit, so that a connection may outlive its upstream.
-struct Counts {
-    open: AtomicUsize,
-    waiting: AtomicUsize,
-    freed: Notify,
-}
-
-/// The right to one of an upstream's connections, given up when the connection is dropped.
-pub(crate) struct Permit(Arc<Counts>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
-        if self.0.waiting.load(Relaxed) > 0 {
-            self.0.freed.notify_one();
-        }
-    }
-}
-
-#[derive(Clone)]
 struct H2 {
     sender: SendRequest<Upload>,
     streams: Arc<AtomicUsize>,
     /// How many streams the endpoint takes at once, as it has said last.
     allowed: Arc<AtomicUsize>,
     opened: u32,
+    /// When it was last known to carry something.
+    used: u32,
 }
 
 /// One request's hold on a shared HTTP/2 connection.
@@ -126,18 +135,25 @@ fn own_shelf() -> usize {
 }
 
 impl Upstream {
-    pub(super) fn new(target: Target, tls: Option<Arc<UpstreamTls>>, policy: PoolPolicy, load: Arc<Load>) -> Self {
+    /// One without connections. `tick` counts seconds, for all upstreams of a node.
+    pub(super) fn new(target: Target, tls: Option<Arc<UpstreamTls>>, policy: PoolPolicy, tick: Arc<AtomicU32>, load: Arc<Load>) -> Self {
+        let bounds = Bounds::default();
+        bounds.set(&policy);
         Self {
             target,
             tls: ArcSwapOption::new(tls),
-            policy,
+            policy: Mutex::new(policy),
+            bounds,
             shelves: Default::default(),
             idle: AtomicUsize::new(0),
             shared: Mutex::default(),
             opening: WaitingMutex::default(),
             speaks_h2: AtomicBool::new(false),
-            counts: Arc::new(Counts { open: AtomicUsize::new(0), waiting: AtomicUsize::new(0), freed: Notify::new() }),
-            tick: AtomicU32::new(0),
+            counts: Arc::default(),
+            lost: AtomicU64::new(0),
+            left: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            tick,
             load,
         }
     }
@@ -146,6 +162,10 @@ impl Upstream {
         if tls.is_some() {
             self.tls.store(tls);
         }
+    }
+
+    pub(super) fn tls(&self) -> Option<Arc<UpstreamTls>> {
+        self.tls.load_full()
     }
 
     pub(crate) fn open_connections(&self) -> usize {
@@ -170,10 +190,13 @@ impl Upstream {
     pub(crate) async fn lease_new(&self, world: &dyn World, purpose: Purpose, within: Duration) -> Result<Lease, ConnectError> {
         let permit = match self.permit() {
             Some(permit) => permit,
-            None => match self.wait_for_room(within).await? {
-                Freed::Connection(connection) => return Ok(Lease::H1(connection)),
-                Freed::Permit(permit) => permit,
-            },
+            None => {
+                let _place = self.load.breaker().wait().map_err(|_| ConnectError::WaitingFull)?;
+                match self.wait_for_room(within).await? {
+                    Freed::Connection(connection) => return Ok(Lease::H1(connection)),
+                    Freed::Permit(permit) => permit,
+                }
+            }
         };
         let Dialed { stream, h2 } = self.target.dial(world, self.tls.load().as_deref(), purpose, within).await?;
         if h2 {
@@ -212,16 +235,17 @@ impl Upstream {
             let allowed = allowed.clone();
             async move {
                 // Its failure reaches every request that it carries.
-                let _ = poll_fn(|cx| {
-                    let done = Pin::new(&mut connection).poll(cx);
+                poll_fn(|cx| {
+                    let done = Pin::new(&mut connection).poll(cx).map(drop);
                     allowed.store(connection.current_max_send_streams(), Relaxed);
-                    done
+                    if done.is_ready() { done } else { permit.poll_cut(cx) }
                 })
                 .await;
-                drop(permit);
+                drop((connection, permit));
             }
         });
-        let shared = H2 { sender, streams: Arc::new(AtomicUsize::new(1)), allowed, opened: self.tick.load(Relaxed) };
+        let now = self.tick.load(Relaxed);
+        let shared = H2 { sender, streams: Arc::new(AtomicUsize::new(1)), allowed, opened: now, used: now };
         let stream = Stream { sender: shared.sender.clone(), _held: Held(shared.streams.clone()) };
         lock(&self.shared).push(shared);
         Ok(Lease::H2(stream))
@@ -230,23 +254,30 @@ impl Upstream {
     fn take_stream(&self) -> Option<Stream> {
         let mut shared = lock(&self.shared);
         shared.retain(|connection| connection.sender.is_ready());
-        let has_room = |connection: &&H2| connection.streams.load(Relaxed) < connection.allowed.load(Relaxed).min(STREAMS_MAX);
-        let connection = shared.iter().find(has_room)?;
+        let has_room = |connection: &H2| connection.streams.load(Relaxed) < connection.allowed.load(Relaxed).min(STREAMS_MAX);
+        let connection = shared.iter_mut().find(|connection| has_room(connection))?;
         connection.streams.fetch_add(1, Relaxed);
+        connection.used = self.tick.load(Relaxed);
         Some(Stream { sender: connection.sender.clone(), _held: Held(connection.streams.clone()) })
     }
 
-    /// The connection that came back last, because the endpoint is least likely to have closed it.
+    /// The connection that came back last, because the endpoint is least likely to have closed it. One that has been idle for
+    /// too long is not used, whether or not anybody has had the time to close it.
     fn take_idle(&self) -> Option<Box<H1>> {
         let own = own_shelf();
+        let (now, unused) = (self.tick.load(Relaxed), self.bounds.unused.load(Relaxed));
         let mut cx = Context::from_waker(Waker::noop());
         for shelf in (0..SHELVES).map(|step| (own + step) % SHELVES) {
             loop {
                 let Some(mut connection) = lock(&self.shelves[shelf]).pop() else { break };
                 self.idle.fetch_sub(1, Relaxed);
+                if now.wrapping_sub(connection.idle_since) > unused {
+                    continue;
+                }
                 if connection.is_alive(&mut cx) {
                     return Some(connection);
                 }
+                self.lost.fetch_add(1, Relaxed);
             }
         }
         None
@@ -254,11 +285,11 @@ impl Upstream {
 
     /// Takes back a connection whose exchange is over; one that is not ready for the next is closed.
     pub(crate) fn give_back(&self, mut connection: Box<H1>) {
-        if !connection.is_ready() {
+        if !connection.is_ready() || self.leaving.load(Relaxed) {
             return;
         }
-        connection.idle_since = self.tick.load(Relaxed);
-        if self.idle.fetch_add(1, Relaxed) < self.policy.max_idle {
+        connection.rest(self.tick.load(Relaxed));
+        if self.idle.fetch_add(1, Relaxed) < self.bounds.idle.load(Relaxed) {
             lock(&self.shelves[own_shelf()]).push(connection);
         } else {
             self.idle.fetch_sub(1, Relaxed);
@@ -269,10 +300,7 @@ impl Upstream {
     }
 
     fn permit(&self) -> Option<Permit> {
-        let most = self.policy.max_connections;
-        let open = &self.counts.open;
-        open.fetch_update(Relaxed, Relaxed, |open| (open < most).then_some(open + 1)).ok()?;
-        Some(Permit(self.counts.clone()))
+        self.counts.permit(self.bounds.connections.load(Relaxed))
     }
 
     async fn wait_for_room(&self, within: Duration) -> Result<Freed, ConnectError> {
@@ -301,39 +329,11 @@ impl Upstream {
         };
         tokio::time::timeout(within, room).await.map_err(|_elapsed| ConnectError::PoolFull)
     }
-
-    /// One second has passed.
-    pub(super) fn tick(&self) {
-        let now = self.tick.fetch_add(1, Relaxed).wrapping_add(1);
-        let idle_max = ticks(self.policy.idle);
-        let age_max = ticks(self.policy.age_max);
-        let mut cx = Context::from_waker(Waker::noop());
-        for shelf in &self.shelves {
-            // Connections are closed outside the lock: closing is a system call each.
-            let mut done = Vec::new();
-            let mut shelf = lock(shelf);
-            for index in (0..shelf.len()).rev() {
-                let connection = &mut shelf[index];
-                let stale = now.wrapping_sub(connection.idle_since) > idle_max || now.wrapping_sub(connection.opened) > age_max;
-                if stale || !connection.is_alive(&mut cx) {
-                    self.idle.fetch_sub(1, Relaxed);
-                    done.push(shelf.remove(index));
-                }
-            }
-            drop(shelf);
-        }
-        // An HTTP/2 connection past its age takes no new stream; it ends when its last one does.
-        lock(&self.shared).retain(|connection| connection.sender.is_ready() && now.wrapping_sub(connection.opened) <= age_max);
-    }
 }
 
 enum Freed {
     Connection(Box<H1>),
     Permit(Permit),
-}
-
-fn ticks(duration: Duration) -> u32 {
-    u32::try_from(duration.as_secs().max(1)).unwrap_or(u32::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,5 +1,8 @@
 use super::*;
-use cluster::{BoxFuture, BoxStream, Listener, Stamp};
+use cluster::{
+    BoxFuture, BoxStream, Listener, Stamp,
+    dns::{Answer, Question},
+};
 use http::{HeaderMap, StatusCode};
 use std::{
     net::SocketAddr,
@@ -38,7 +41,7 @@ impl World for Desk {
         unreachable!("a log has no sockets")
     }
 
-    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+    fn lookup<'a>(&'a self, _: &'a [SocketAddr], _: &'a Question) -> BoxFuture<'a, Answer> {
         unreachable!("a log has no sockets")
     }
 
@@ -95,6 +98,7 @@ fn policy() -> Policy {
         max_connections: 1,
         max_connections_per_address: 1,
         trusted_proxies: Vec::new(),
+        dns: Vec::new(),
         drain_wait: Duration::ZERO,
         drain_bound: Duration::ZERO,
     };

@@ -138,8 +138,16 @@ families! {
     HTTP_CLIENT_ACTIVE_REQUESTS: Gauge, Count, "http_client_active_requests" { shoal_service: Named(Service) };
     /// Attempts beyond the first: `success` and `failure` were made, `over_budget` was not allowed.
     RETRIES: Counter, Count, "shoal_retries_total" { service: Named(Service), result: Closed };
-    /// Endpoints of a service by region and state; it exists with or without health checks.
+    /// Endpoints of a service by region and verdict; it exists with or without probes.
     UPSTREAM_ENDPOINTS: Gauge, Count, "shoal_upstream_endpoints" { service: Named(Service), region: Closed, state: Closed };
+    /// Levels of a service in which health is ignored because too few endpoints are well and nobody can help.
+    UPSTREAM_PANIC: Gauge, Count, "shoal_upstream_panic" { service: Named(Service) };
+    /// Times that endpoints of a service were taken out because requests failed, by what led to it.
+    UPSTREAM_EJECTIONS: Counter, Count, "shoal_upstream_ejections_total" { service: Named(Service), reason: Closed };
+    /// Probes of the endpoints of a service, by result.
+    UPSTREAM_PROBES: Counter, Count, "shoal_upstream_probes_total" { service: Named(Service), result: Closed };
+    /// Endpoints of a service whose breaker is open, so that they are not asked at all.
+    BREAKER_OPEN: Gauge, Count, "shoal_breaker_open" { service: Named(Service) };
 
     /// Decisions of limits. `shadow_deny` would have been refused if the limit were enforced; `local_only` was decided from this node's own counts.
     RATELIMIT_DECISIONS: Counter, Count, "shoal_ratelimit_decisions_total" { policy: Named(Limit), result: Closed, basis: Closed };
@@ -152,6 +160,13 @@ families! {
     CONNECTIONS_ENDED: Counter, Count, "shoal_connections_ended_total" { listener: Named(Listener), reason: Closed };
     /// When a certificate expires, in seconds since 1970.
     TLS_CERT_NOT_AFTER: Gauge, Seconds, "shoal_tls_cert_not_after_timestamp_seconds" { name: Named(Certificate) };
+
+    /// Messages that wait in the mailboxes of all actors of a class.
+    ACTOR_MAILBOX_DEPTH: Gauge, Count, "shoal_actor_mailbox_depth" { class: Closed };
+    /// How full the fullest mailbox of a class is, from 0 to 1.
+    ACTOR_MAILBOX_FILL: Gauge, Count, "shoal_actor_mailbox_fill_ratio" { class: Closed };
+    /// Actors that were started again, by class and by how the life before ended: `panicked`, `killed`, `escalated`, or without a failure.
+    ACTOR_RESTARTS: Counter, Count, "shoal_actor_restarts_total" { class: Closed, reason: Closed };
 
     /// The configuration that is served, always 1.
     CONFIG_INFO: Gauge, Count, "shoal_config_info" { version: Closed, hash: Closed };

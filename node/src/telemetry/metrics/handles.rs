@@ -4,14 +4,16 @@
 //! for them.
 
 use super::{
-    CONFIG_APPLY, CONFIG_INFO, CONNECTIONS, CONNECTIONS_ENDED, CONNECTIONS_REFUSED, Counter, Gauge, HTTP_CLIENT_ACTIVE_REQUESTS,
-    HTTP_CLIENT_OPEN_CONNECTIONS, HTTP_CLIENT_REQUEST_DURATION, HTTP_REQUEST_BYTES, HTTP_RESPONSE_BYTES, HTTP_RESPONSES,
-    HTTP_SERVER_ACTIVE_REQUESTS, HTTP_SERVER_REQUEST_DURATION, Metrics, NONE, OVERHEAD_TIME, RATELIMIT_DECISIONS, REJECTIONS, RETRIES,
-    TELEMETRY_DROPPED, TLS_CERT_NOT_AFTER, UPSTREAM_ENDPOINTS,
+    ACTOR_MAILBOX_DEPTH, ACTOR_MAILBOX_FILL, ACTOR_RESTARTS, BREAKER_OPEN, CONFIG_APPLY, CONFIG_INFO, CONNECTIONS, CONNECTIONS_ENDED,
+    CONNECTIONS_REFUSED, Counter, Gauge, HTTP_CLIENT_ACTIVE_REQUESTS, HTTP_CLIENT_OPEN_CONNECTIONS, HTTP_CLIENT_REQUEST_DURATION,
+    HTTP_REQUEST_BYTES, HTTP_RESPONSE_BYTES, HTTP_RESPONSES, HTTP_SERVER_ACTIVE_REQUESTS, HTTP_SERVER_REQUEST_DURATION, Metrics, NONE,
+    OVERHEAD_TIME, RATELIMIT_DECISIONS, REJECTIONS, RETRIES, TELEMETRY_DROPPED, TLS_CERT_NOT_AFTER, UPSTREAM_EJECTIONS, UPSTREAM_ENDPOINTS,
+    UPSTREAM_PANIC, UPSTREAM_PROBES,
 };
 use crate::telemetry::histogram::Histogram;
 use http::{Method, StatusCode};
 use std::{
+    collections::BTreeMap,
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -146,9 +148,34 @@ impl ServiceMetrics {
         self.retries[retry as usize].add(1);
     }
 
-    /// How many endpoints are in a state, as `healthy`. Looks up: not for the request path.
-    pub fn endpoints(&self, region: &str, state: &'static str, count: usize) {
-        self.metrics.gauge(&UPSTREAM_ENDPOINTS, &[&self.service, region, state]).set(count as f64);
+    /// How many endpoints there are in each region and state, as `healthy`; there are no others. Looks up: not for the request path.
+    pub fn endpoints(&self, counts: &BTreeMap<(Arc<str>, &'static str), usize>) {
+        let told = self.metrics.gauges(&UPSTREAM_ENDPOINTS, &self.service);
+        for (values, gauge) in told {
+            if !counts.keys().any(|(region, state)| *values[1] == **region && *values[2] == **state) {
+                gauge.set(0.0);
+            }
+        }
+        for ((region, state), count) in counts {
+            self.metrics.gauge(&UPSTREAM_ENDPOINTS, &[&self.service, region, state]).set(*count as f64);
+        }
+    }
+
+    /// How many levels panic, and how many breakers are open.
+    pub fn trouble(&self, panicking: usize, open: usize) {
+        self.metrics.gauge(&UPSTREAM_PANIC, &[&self.service]).set(panicking as f64);
+        self.metrics.gauge(&BREAKER_OPEN, &[&self.service]).set(open as f64);
+    }
+
+    /// How often endpoints were taken out so far, for a reason.
+    pub fn ejections(&self, reason: &'static str, count: u64) {
+        self.metrics.counter(&UPSTREAM_EJECTIONS, &[&self.service, reason]).reach(count);
+    }
+
+    /// How many probes have passed and failed so far.
+    pub fn probes(&self, passed: u64, failed: u64) {
+        self.metrics.counter(&UPSTREAM_PROBES, &[&self.service, "passed"]).reach(passed);
+        self.metrics.counter(&UPSTREAM_PROBES, &[&self.service, "failed"]).reach(failed);
     }
 }
 
@@ -308,6 +335,17 @@ impl NodeMetrics {
     /// Which configuration is served from now on.
     pub fn config(&self, version: &str, hash: &str) {
         self.metrics.inform(&CONFIG_INFO, &[version, hash]);
+    }
+
+    /// How much waits for the actors of a class, and how full the fullest mailbox is.
+    pub fn mailboxes(&self, class: &'static str, depth: u64, fill: f64) {
+        self.metrics.gauge(&ACTOR_MAILBOX_DEPTH, &[class]).set(depth as f64);
+        self.metrics.gauge(&ACTOR_MAILBOX_FILL, &[class]).set(fill);
+    }
+
+    /// How often actors of a class were started again so far.
+    pub fn restarts(&self, class: &'static str, reason: &'static str, count: u64) {
+        self.metrics.counter(&ACTOR_RESTARTS, &[class, reason]).reach(count);
     }
 
     /// Until when a certificate holds. One that expired before 1970 is as good as one that expired then.

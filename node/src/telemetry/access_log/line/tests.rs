@@ -84,6 +84,7 @@ fn policy(headers: &[&str], redact: &[&str]) -> Policy {
         max_connections: 1,
         max_connections_per_address: 1,
         trusted_proxies: Vec::new(),
+        dns: Vec::new(),
         drain_wait: Duration::ZERO,
         drain_bound: Duration::ZERO,
     };

@@ -39,6 +39,11 @@ enum State {
 }
 
 impl Faults {
+    /// Nothing goes wrong with links by itself.
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// Zero to two disturbances of each kind on each link, begun within `within`. The link to the caller only stalls: what it
     /// loses the node cannot answer.
     pub(crate) fn draw(chance: &mut Chance, within: Duration) -> Self {

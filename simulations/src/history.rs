@@ -154,8 +154,8 @@ impl History {
         self.of(id, |exchange| exchange.given_up = true);
     }
 
-    pub(crate) fn arrived(&self, id: Id) {
-        self.trace.line("service", format_args!("{id} arrives"));
+    pub(crate) fn arrived(&self, host: &str, id: Id) {
+        self.trace.line(host, format_args!("{id} arrives"));
         self.of(id, |exchange| exchange.arrivals += 1);
     }
 

@@ -35,10 +35,13 @@ struct Invariant {
     check: fn(&Run<'_>) -> Result<(), String>,
 }
 
+/// The number of the invariant that asks for the cause of an error among disturbances of links and the service's manners.
+pub(crate) const EXCUSED_ERRORS: u32 = 3;
+
 const ALL: [Invariant; 11] = [
     Invariant { number: 1, sentence: "every request gets exactly one answer, unless its caller goes away", check: one_answer },
     Invariant { number: 2, sentence: "every answer is the right one for its request", check: right_answer },
-    Invariant { number: 3, sentence: "an error of the node's own has a cause outside of it", check: excused_errors },
+    Invariant { number: EXCUSED_ERRORS, sentence: "an error of the node's own has a cause outside of it", check: excused_errors },
     Invariant { number: 4, sentence: "no request waits longer than its deadline", check: deadline },
     Invariant { number: 5, sentence: "no more is admitted than rate times time plus burst", check: limit_holds },
     Invariant { number: 6, sentence: "nobody is refused whom the limit admits", check: refusals_are_due },
@@ -57,6 +60,12 @@ pub(crate) struct Violation {
     evidence: String,
 }
 
+impl Violation {
+    pub(crate) fn new(number: u32, sentence: &'static str, evidence: String) -> Self {
+        Self { number, sentence, evidence }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "invariant {} broken ({}): {}", self.number, self.sentence, self.evidence)
@@ -67,7 +76,7 @@ impl Run<'_> {
     pub(crate) fn violations(&self) -> Vec<Violation> {
         let broken = ALL.iter().filter_map(|invariant| {
             let evidence = (invariant.check)(self).err()?;
-            Some(Violation { number: invariant.number, sentence: invariant.sentence, evidence })
+            Some(Violation::new(invariant.number, invariant.sentence, evidence))
         });
         broken.collect()
     }

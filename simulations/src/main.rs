@@ -39,6 +39,8 @@ struct Cli {
 enum Do {
     /// One node, one service and a handful of callers, once
     Smoke(One),
+    /// One node, and endpoints that crash, are slow, flap and are cut off, while actors are killed and stalled, once
+    Upstreams(One),
     /// Many seeds, each twice in processes of their own, compared byte by byte
     Sweep(Many),
     /// A few seeds as in a sweep, and that different seeds differ
@@ -101,6 +103,7 @@ impl fmt::Display for Failure {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Do::Smoke(one) => play(Scenario::Smoke, &one),
+        Do::Upstreams(one) => play(Scenario::Upstreams, &one),
         Do::Sweep(many) => sweep::sweep(many.scenario, &many.seeds),
         Do::Meta(few) => sweep::meta(few.scenario, &few.seeds),
     };

@@ -1,11 +1,12 @@
 //! What can be played, and what every performance has in common: one seed, one thread, one trace.
 
+mod depart;
 mod smoke;
+mod upstreams;
 
 use crate::{
-    faults::Faults,
     history::{Answer, History},
-    invariants::{Promises, Run, Violation},
+    invariants::{EXCUSED_ERRORS, Run, Violation},
     trace::Trace,
 };
 use clap::ValueEnum;
@@ -15,12 +16,15 @@ use std::{collections::BTreeMap, fmt, panic};
 pub(crate) enum Scenario {
     /// One node, one service and a handful of callers.
     Smoke,
+    /// One node, and endpoints that crash, are slow, flap and are cut off, while actors are killed and stalled.
+    Upstreams,
 }
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Smoke => "smoke",
+            Self::Upstreams => "upstreams",
         })
     }
 }
@@ -34,24 +38,32 @@ pub(crate) struct Performance {
 }
 
 impl Scenario {
+    /// Whether the scenario has a promise of its own about what may cause errors, because links and manners are not all there is.
+    fn knows_causes(self) -> bool {
+        self == Self::Upstreams
+    }
+
     /// Plays the scenario on this thread, whose clock and entropy must be the seed's already.
     pub(crate) fn play(self, seed: u64) -> Performance {
         let trace = Trace::default();
         let history = History::new(trace.clone());
         let witness = history.clone();
         panic::set_hook(Box::new(move |panic| witness.panicked(panic)));
-        let (faults, promises) = match self {
+        let (faults, promises, mut violations) = match self {
             Self::Smoke => smoke::play(seed, &trace, &history),
+            Self::Upstreams => upstreams::play(seed, &trace, &history),
         };
         // The default one again: what panics from here on is the simulator itself.
         drop(panic::take_hook());
-        conclude(&trace, &history, &faults, &promises)
+        let of_every_run = Run { record: &history.record(), faults: &faults, promises: &promises }.violations();
+        violations.extend(of_every_run.into_iter().filter(|violation| violation.number != EXCUSED_ERRORS || !self.knows_causes()));
+        violations.sort_by_key(|violation| violation.number);
+        conclude(&trace, &history, violations)
     }
 }
 
-fn conclude(trace: &Trace, history: &History, faults: &Faults, promises: &Promises) -> Performance {
+fn conclude(trace: &Trace, history: &History, violations: Vec<Violation>) -> Performance {
     let record = history.record();
-    let violations = Run { record: &record, faults, promises }.violations();
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
     for (_, answer) in record.exchanges.values().flat_map(|exchange| &exchange.answers) {
         let outcome = match answer {

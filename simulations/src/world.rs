@@ -10,7 +10,10 @@ use crate::{
     shim,
     trace::{Fnv, Trace},
 };
-use cluster::{BoxFuture, BoxStream, Disk, Listener, World};
+use cluster::{
+    BoxFuture, BoxStream, Disk, Listener, World,
+    dns::{Absence, Answer, Question, Record, RecordKind},
+};
 use config::Source;
 use disk::MemoryDisk;
 use std::{
@@ -36,6 +39,9 @@ use turmoil::net::{TcpListener, TcpStream};
 
 /// What a name stands for in the simulation.
 pub(crate) type Names = BTreeMap<String, Vec<IpAddr>>;
+
+/// How long an answer about a name counts.
+const NAME_TTL: Duration = Duration::from_secs(10);
 
 /// One host's outside. Clones are the same host: its disk, its chance and its counts outlive a restart.
 #[derive(Clone)]
@@ -90,12 +96,16 @@ impl Machine {
         Box::new(SimStream { stream, number, machine: Arc::clone(self) })
     }
 
-    fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        if let Ok(address) = name.parse() {
-            return Ok(vec![address]);
-        }
-        let addresses = self.names.get(name).cloned();
-        addresses.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address")))
+    fn lookup(&self, question: &Question) -> Answer {
+        let name = question.name.strip_suffix('.').unwrap_or(&question.name);
+        let Some(addresses) = self.names.get(name) else { return Answer::Nothing(Absence::NoName) };
+        let asked = |ip: &&IpAddr| match question.kind {
+            RecordKind::A => ip.is_ipv4(),
+            RecordKind::Aaaa => ip.is_ipv6(),
+            RecordKind::Srv => false,
+        };
+        let records: Vec<_> = addresses.iter().filter(asked).copied().map(Record::Address).collect();
+        if records.is_empty() { Answer::Nothing(Absence::NoRecord) } else { Answer::Records { records, ttl: NAME_TTL } }
     }
 }
 
@@ -137,11 +147,11 @@ impl World for SimWorld {
         })
     }
 
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+    fn lookup<'a>(&'a self, _: &'a [SocketAddr], question: &'a Question) -> BoxFuture<'a, Answer> {
         Box::pin(async move {
-            let addresses = self.0.lookup(host);
-            self.0.trace(format_args!("resolves {host} to {:?}", addresses.as_deref().unwrap_or_default()));
-            Ok(addresses?.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+            let answer = self.0.lookup(question);
+            self.0.trace(format_args!("asks for {:?} of {}: {answer:?}", question.kind, question.name));
+            answer
         })
     }
 

@@ -8,24 +8,22 @@ mod body;
 mod caller;
 mod service;
 
+use super::depart::{self, Departure};
 use crate::{
     chance::Chance,
     faults::Faults,
-    history::{History, Id, Left},
-    invariants::Promises,
+    history::History,
+    invariants::{Promises, Violation},
     shim,
     trace::Trace,
     world::{Names, SimWorld},
 };
 use caller::Caller;
-use cluster::World;
 use config::Gateway;
-use hyper::StatusCode;
 use node::start;
 use service::Service;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{
-    runtime::Handle,
     sync::{Barrier, Notify},
     time::sleep,
 };
@@ -39,9 +37,8 @@ const PROMISES: Promises = Promises {
     latency_max: Duration::from_millis(40),
 };
 
-const DRAIN_WAIT: Duration = Duration::from_millis(500);
-const DRAIN_BOUND: Duration = Duration::from_secs(4);
-const ACCESS_LOG: &str = "/var/log/shoal/access.log";
+const DEPARTURE: Departure =
+    Departure { wait: Duration::from_millis(500), bound: Duration::from_secs(4), access_log: "/var/log/shoal/access.log" };
 
 const NODE_PORT: u16 = 8080;
 const SERVICE_PORT: u16 = 9000;
@@ -52,7 +49,8 @@ const UNKIND_FOR: Duration = Duration::from_secs(3);
 /// By then every caller has been answered or has given up: what has not ended has hung.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-pub(super) fn play(seed: u64, trace: &Trace, history: &History) -> (Faults, Promises) {
+/// Plays it. Has no promises beside those of every run.
+pub(super) fn play(seed: u64, trace: &Trace, history: &History) -> (Faults, Promises, Vec<Violation>) {
     let mut chance = Chance::of(seed, "smoke");
     let mut faults = Faults::draw(&mut Chance::of(seed, "faults"), UNKIND_FOR);
     let callers = u32::try_from(chance.between(3..=6)).expect("the range fits");
@@ -125,7 +123,7 @@ pub(super) fn play(seed: u64, trace: &Trace, history: &History) -> (Faults, Prom
     if let Err(error) = history.count_threads() {
         trace.line("network", format_args!("the threads cannot be counted: {error}"));
     }
-    (faults, PROMISES)
+    (faults, PROMISES, Vec::new())
 }
 
 /// What the node is told to be, as an operator would write it.
@@ -162,12 +160,13 @@ fn gateway(world: &SimWorld) -> Gateway {
         enabled = false
 
         [telemetry]
-        access_log = {{ to = {{ file = "{ACCESS_LOG}" }}, headers = ["x-request"] }}
+        access_log = {{ to = {{ file = "{log}" }}, headers = ["x-request"] }}
         "#,
-        wait = DRAIN_WAIT.as_millis(),
-        bound = DRAIN_BOUND.as_millis(),
+        wait = DEPARTURE.wait.as_millis(),
+        bound = DEPARTURE.bound.as_millis(),
         deadline = deadline.as_millis(),
         retries = attempts - 1,
+        log = DEPARTURE.access_log,
     );
     let loaded = config::load_text(Path::new("/etc/shoal.toml"), &text, world);
     assert!(loaded.problems.is_empty(), "the gateway of this scenario has no mistakes: {:?}", loaded.problems);
@@ -178,28 +177,5 @@ fn gateway(world: &SimWorld) -> Gateway {
 async fn node(world: SimWorld, stop: Arc<Notify>, history: History) -> turmoil::Result {
     let running = start(Arc::new(world.clone()), gateway(&world)).await?;
     stop.notified().await;
-    let began = shim::elapsed();
-    running.drain(DRAIN_WAIT, DRAIN_BOUND).await;
-    let drained_in = shim::elapsed() - began;
-    // What was told to end takes a turn of the runtime to do so.
-    sleep(Duration::from_millis(5)).await;
-    let left = Left {
-        connections: world.open_connections(),
-        listeners: world.open_listeners(),
-        tasks: Handle::current().metrics().num_alive_tasks(),
-        drained_in,
-    };
-    let log = world.disk().read(Path::new(ACCESS_LOG))?;
-    let mut record = history.record();
-    record.logged = String::from_utf8_lossy(&log).lines().filter_map(logged).collect();
-    record.left = Some(left);
-    Ok(())
-}
-
-/// Whose line of the access log this is, and the status in it.
-fn logged(line: &str) -> Option<(Id, StatusCode)> {
-    let after = |key: &str| line.split_once(key).map(|(_, rest)| rest);
-    let id = after(r#""x-request":""#)?.split('"').next().and_then(Id::parse)?;
-    let status = after(r#""status":"#)?.split([',', '}']).next()?;
-    Some((id, StatusCode::from_bytes(status.as_bytes()).ok()?))
+    depart::depart(running, &world, &DEPARTURE, &history).await
 }

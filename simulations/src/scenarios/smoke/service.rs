@@ -103,7 +103,7 @@ impl Service {
         let (head, body) = request.into_parts();
         let named = head.headers.get("x-request").and_then(|value| value.to_str().ok()).and_then(Id::parse);
         let id = named.ok_or_else(|| io::Error::other("the request has lost its name"))?;
-        self.history.arrived(id);
+        self.history.arrived("service", id);
         *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
 
         if self.manners.interrupts && !body.is_end_stream() && self.draw(|chance| chance.one_in(3)) {

@@ -1,0 +1,103 @@
+//! A caller that asks one request after the other, four safe ones for each that is not, until it is enough.
+
+use crate::{
+    chance::Chance,
+    history::{Answer, History, Id},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, client::conn::http1::SendRequest, header};
+use hyper_util::rt::TokioIo;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::time::{sleep, timeout};
+use turmoil::net::TcpStream;
+
+pub(super) struct Caller {
+    number: u32,
+    node: SocketAddr,
+    chance: Chance,
+    history: History,
+    kept: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// Well beyond every deadline: who waits for so long has been forgotten.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Caller {
+    pub(super) fn new(seed: u64, number: u32, node: SocketAddr, history: History) -> Self {
+        Self { number, node, chance: Chance::of(seed, &format!("caller {number}")), history, kept: None }
+    }
+
+    pub(super) async fn ask(mut self, enough: Arc<AtomicBool>) {
+        let mut number = 0;
+        while !enough.load(Relaxed) {
+            sleep(self.chance.millis(20..=160)).await;
+            self.ask_one(Id { caller: self.number, number }).await;
+            number += 1;
+        }
+        // What it keeps open is closed by the node's drain.
+        self.history.caller_done();
+        std::future::pending::<()>().await;
+    }
+
+    async fn ask_one(&mut self, id: Id) {
+        let method = if self.chance.one_in(5) { Method::POST } else { Method::GET };
+        let path = format!("/{id}");
+        let connection = self.connection().await;
+        self.history.asked(id, method.clone(), &path, false, format!("{method} {path}"));
+        let mut sender = match connection {
+            Ok(sender) => sender,
+            Err(how) => return self.history.answered(id, Answer::None(how)),
+        };
+        let request = Request::builder().method(method).uri(&path).header(header::HOST, "shop.example").header("x-request", id.to_string());
+        let request = request.body(Full::default()).expect("the parts are those of a request");
+        // Who runs out of patience has no answer, and that is what is on record then.
+        if let Ok(answer) = timeout(PATIENCE, exchange(&mut sender, request)).await {
+            self.history.answered(id, answer);
+            self.kept = Some(sender);
+        }
+    }
+
+    /// The kept connection if it is still good, or else a new one.
+    async fn connection(&mut self) -> Result<SendRequest<Full<Bytes>>, String> {
+        if let Some(mut kept) = self.kept.take()
+            && kept.ready().await.is_ok()
+        {
+            return Ok(kept);
+        }
+        connect(self.node).await
+    }
+}
+
+pub(super) async fn connect(to: SocketAddr) -> Result<SendRequest<Full<Bytes>>, String> {
+    let stream = TcpStream::connect(to).await.map_err(|error| error.to_string())?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    tokio::spawn(async move {
+        // How it ended shows in the answer to the request that was on it.
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Answer {
+    let (head, body) = match sender.send_request(request).await {
+        Ok(response) => response.into_parts(),
+        Err(error) => return Answer::None(error.to_string()),
+    };
+    let id = head.headers.get("x-request").and_then(|value| value.to_str().ok()).and_then(Id::parse);
+    match body.collect().await {
+        Ok(body) => {
+            let body = body.to_bytes();
+            let end = body.iter().position(|byte| *byte == b'\n').unwrap_or(body.len());
+            Answer::Whole { status: head.status, id, echo: String::from_utf8_lossy(&body[..end]).into_owned() }
+        }
+        Err(error) => Answer::Broken(error.to_string()),
+    }
+}

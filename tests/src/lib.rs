@@ -7,6 +7,7 @@
 
 pub mod caller;
 pub mod certificates;
+pub mod dns;
 pub mod gateway;
 pub mod h1;
 pub mod h2;
@@ -17,5 +18,6 @@ pub mod wait;
 pub mod websocket;
 
 pub use caller::{Answer, Caller, ask, get, request};
+pub use dns::NameServer;
 pub use gateway::{Gateway, in_front_of, listener};
 pub use origin::{Exchange, Origin, Recorded};

@@ -99,6 +99,26 @@ impl Origin {
         Self::saying("200 OK", "ok").await
     }
 
+    /// Origins that answer 200 at one port of 127.0.0.1, 127.0.0.2 and so on, as the hosts behind a name are.
+    pub async fn siblings<const COUNT: usize>() -> [Self; COUNT] {
+        let script: Arc<Script> = Arc::new(|exchange: &mut Exchange| {
+            Box::pin(async move {
+                exchange.body().await?;
+                exchange.answer("200 OK", "", "ok").await
+            })
+        });
+        loop {
+            let first = listen();
+            let port = first.local_addr().expect("a bound listener has an address").port();
+            let mut listeners = vec![first];
+            // Somebody may hold the port at another address.
+            listeners.extend((2..=COUNT as u8).map_while(|host| bind(([127, 0, 0, host], port).into()).ok()));
+            if let Ok(listeners) = <[TcpListener; COUNT]>::try_from(listeners) {
+                return listeners.map(|listener| Self::listening(listener, None, script.clone()));
+            }
+        }
+    }
+
     /// Reads each body whole and sends it back.
     pub async fn echo() -> Self {
         Self::start(|exchange| {
@@ -111,7 +131,10 @@ impl Origin {
     }
 
     async fn bound(tls: Option<TlsAcceptor>, script: Arc<Script>) -> Self {
-        let listener = listen();
+        Self::listening(listen(), tls, script)
+    }
+
+    fn listening(listener: TcpListener, tls: Option<TlsAcceptor>, script: Arc<Script>) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
         let log = Arc::new(Log::default());
         let accepting = tokio::spawn(accept(listener, tls, script, log.clone()));
@@ -185,9 +208,13 @@ impl Log {
 
 /// A free port of loopback with room for a burst: a short backlog loses connections without a word.
 pub fn listen() -> TcpListener {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("loopback has a free port");
-    socket.listen(4096).expect("a socket that is bound can listen")
+    bind(([127, 0, 0, 1], 0).into()).expect("loopback has a free port")
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(address)?;
+    socket.listen(4096)
 }
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, script: Arc<Script>, log: Arc<Log>) {

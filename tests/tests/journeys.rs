@@ -5,19 +5,23 @@
 #![expect(clippy::disallowed_methods, reason = "a node is met from outside here, over real sockets and with real files")]
 
 mod journeys {
+    mod actors;
     mod addresses;
     mod admin;
     mod balancing;
     mod bounds;
     mod connections;
     mod deadlines;
+    mod discovery;
     mod drain;
     mod endpoints;
     mod floods;
     mod forwarding;
     mod framing;
     mod h2;
+    mod judging;
     mod limits;
+    mod names;
     mod paths;
     mod peers;
     mod proxy_protocol;

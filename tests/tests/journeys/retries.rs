@@ -130,7 +130,7 @@ async fn statuses_that_a_service_names_are_tried_elsewhere() {
 #[tokio::test]
 async fn a_status_that_nobody_names_is_an_answer() {
     let (bad, good) = (Origin::saying("503 Service Unavailable", "no").await, Origin::ok().await);
-    let gateway = Gateway::start(&two(&bad.url(), &good.url(), "")).await;
+    let gateway = Gateway::start(&two(&bad.url(), &good.url(), "retry = { statuses = [] }")).await;
     let mut statuses = vec![get(gateway.main(), "/").await.status, get(gateway.main(), "/").await.status];
     statuses.sort();
     assert_eq!(statuses, [200, 503]);

@@ -175,8 +175,7 @@ pub(crate) async fn forward(
             return Err(Rejection::of(early));
         }
         let survived = outbound.survives(&mut failure);
-        // On a shared connection only a request that was never sent says that the connection is gone.
-        let gone = reused && (!shared || matches!(failure, Failure::Exchange(ExchangeError::Unsent(_))));
+        let gone = reused && failure.says_gone(shared);
         if survived && gone && !fresh {
             // The endpoint closed an idle connection as we took it. A new one to the same endpoint is not a retry.
             fresh = true;
@@ -366,6 +365,18 @@ impl Outbound {
 }
 
 impl Failure {
+    /// Whether a connection that had been used before ended under the request. A late or bad answer is another thing: it is the
+    /// endpoint's. On a shared connection only a request that was never sent says so.
+    fn says_gone(&self, shared: bool) -> bool {
+        match self {
+            Self::Exchange(ExchangeError::Unsent(_)) => true,
+            Self::Exchange(ExchangeError::Broken(_) | ExchangeError::Closed) => !shared,
+            Self::Exchange(ExchangeError::Garbled(_)) | Self::Connect(_) | Self::Ambiguous | Self::FirstByte | Self::Deadline { .. } => {
+                false
+            }
+        }
+    }
+
     /// What the endpoint has to answer for.
     fn fault(&self) -> Option<service::Failure> {
         match self {
@@ -467,6 +478,27 @@ impl std::convert::From<Failure> for Rejection {
             Failure::Exchange(_) | Failure::Ambiguous => Self::BadGateway,
             Failure::FirstByte => Self::FirstByte,
             Failure::Deadline { .. } => Self::Deadline,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_connection_that_ended_is_replaced_without_counting_as_a_retry() {
+        let broken = || Failure::Exchange(ExchangeError::Broken(std::io::Error::other("reset").into()));
+        for (failure, alone, shared) in [
+            (Failure::Exchange(ExchangeError::Unsent(Upload::Empty)), true, true),
+            (Failure::Exchange(ExchangeError::Closed), true, false),
+            (broken(), true, false),
+            (Failure::FirstByte, false, false),
+            (Failure::Deadline { endpoint: true }, false, false),
+            (Failure::Ambiguous, false, false),
+            (Failure::Connect(ConnectError::TimedOut), false, false),
+        ] {
+            assert_eq!((failure.says_gone(false), failure.says_gone(true)), (alone, shared));
         }
     }
 }

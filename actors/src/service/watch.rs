@@ -58,7 +58,7 @@ type Said = BTreeMap<Arc<str>, (Arc<str>, Instant)>;
 pub struct Watch {
     breaker: Arc<Breaker>,
     roster: ArcSwap<Roster>,
-    /// Of those that are endpoints.
+    /// Of those in the roster.
     said: Mutex<Said>,
     resolved: ArcSwap<Resolved>,
     passed: AtomicU64,

@@ -10,6 +10,7 @@ mod balancer;
 mod breaker;
 mod budget;
 pub mod discovery;
+mod drain;
 mod health;
 mod load;
 pub mod names;
@@ -23,6 +24,7 @@ pub use self::{
     balancer::{Balancer, Capacity, LEVELS_MAX, Levels, Rank, Shares, Target, Tried},
     breaker::{Breaker, Permit, Refused, admit},
     budget::RetryBudget,
+    drain::{Drain, Drained, NotDrained},
     health::{Health, Probe, ProbeError, Reply, Turn},
     load::{InFlight, Load, Tally},
     outlier::Outlier,

@@ -1,7 +1,7 @@
 //! What operators may ask of a node, and who may ask.
 //!
 //! [`Admin::answer`] is a plain function from a request to an answer: the listener reads, this decides. It sees the
-//! node through [`Look`] only, and changes nothing but by drills; even `explain` is a question. In the order of its doors:
+//! node through [`Look`] only, and changes nothing but by drills and by taking endpoints out of service; even `explain` is a question. In the order of its doors:
 //! the name the node was called by, where a browser came from, the token, then the path, the method and the body.
 //!
 //! One page needs somebody who can wait: the state inside an actor has to be asked for. For that one the answer is a
@@ -28,7 +28,10 @@ use self::{
     target::{Query, Target},
 };
 use crate::telemetry::{metrics, request_id::X_REQUEST_ID};
-use ::actors::inspect::{Found, Id, Slot, Snapshot, View};
+use ::actors::{
+    inspect::{Found, Id, Slot, Snapshot, View},
+    service::{Drain, Drained, NotDrained},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use serde_json::Value;
@@ -59,6 +62,9 @@ pub trait Look: Send + Sync {
 
     /// The endpoints of every service and what is known of them.
     fn upstreams(&self) -> Value;
+
+    /// Does what an operator wants of an endpoint; `None` where there is no such service.
+    fn drain(&self, service: &str, endpoint: &str, wish: Drain) -> Option<Result<Drained, NotDrained>>;
 
     /// What would become of a request; `Err` says what is wrong with the question.
     fn explain(&self, question: Value) -> Result<Value, String>;
@@ -166,6 +172,8 @@ impl Admin {
             Target::Route(id) => question.route(&id),
             Target::Config => question.config(),
             Target::Upstreams => question.upstreams(),
+            Target::Drain { service, endpoint } => question.drain(&service, &endpoint),
+            Target::Undrain { service, endpoint } => question.undrain(&service, &endpoint),
             Target::Explain => question.explain(),
             Target::Actors => question.actors(),
             Target::Actor(id) => question.actor(&id),

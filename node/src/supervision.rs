@@ -18,11 +18,11 @@ use actors::{
     inspect::{Id, Tree},
     keeper::Keeper,
     limiter::{self, Limiter},
-    service::{self, names::Located},
+    service::{self, Drain, Drained, NotDrained, names::Located},
     supervisor::{Branch, Child, NotAdded, Policy},
 };
 use cluster::World;
-use config::{Service, ServiceName};
+use config::{PoolPolicy, Service, ServiceName};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -172,12 +172,28 @@ impl Supervision {
         unattended
     }
 
+    /// Does what an operator wants of an endpoint, and has its service's levels decided anew.
+    pub(crate) fn drain(&self, live: &LiveService, endpoint: &str, wish: Drain) -> Result<Drained, NotDrained> {
+        let drained = live.watch.drain(endpoint, wish, self.ground.world.now())?;
+        if let Some(staff) = self.staffed().get(&live.service.name) {
+            // There is nobody to tell only where a supervisor has stopped, with the node.
+            let _ = staff.watching.as_ref().map(|watching| watching.send(service::Order::Look));
+            if let Some(place) = staff.pools.get(endpoint) {
+                place.look();
+            }
+        }
+        Ok(drained)
+    }
+
     /// Brings what is watched, and the pools, in step with the endpoints.
     fn keep(self: &Arc<Self>, staff: &mut Staff, live: &LiveService, now: Instant, unattended: &mut Vec<Unattended>) {
         live.take_over(&self.ground.world);
         let endpoints = live.endpoints.load();
-        for upstream in &endpoints.upstreams {
-            upstream.reconfigure(live.service.pool);
+        for (at, upstream) in endpoints.upstreams.iter().enumerate() {
+            let (pool, balancer) = (live.service.pool, &endpoints.balancer);
+            // Who gets nothing by its weight or its configuration needs no connection ahead of demand.
+            let asked = balancer.level_of(at).is_some() && !endpoints.located[at].endpoint.drain;
+            upstream.reconfigure(if asked { pool } else { PoolPolicy { warm: 0, ..pool } });
         }
         self.keep_pools(staff, &endpoints.upstreams, now, unattended);
     }

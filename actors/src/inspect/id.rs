@@ -39,6 +39,11 @@ impl Id {
         Self(path.into())
     }
 
+    /// An id as an operator may have written it: the root that all have in common may be left out.
+    pub fn meant(path: &str) -> Self {
+        if path == "root" || path.starts_with("root/") { Self::written(path) } else { Self(format!("root/{path}").into()) }
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -96,6 +101,13 @@ mod tests {
         assert_eq!(ids.map(|id| id.to_string()), ["root", "root/shop", "root/shop/pool:[::1]:80", "root/shop-2"]);
         assert!(shop.covers(&shop.child("x")) && shop.covers(&shop));
         assert!(!shop.covers(&root.child("shop-2")) && !shop.covers(&root));
+    }
+
+    #[test]
+    fn the_root_may_be_left_out() {
+        for (written, meant) in [("root", "root"), ("root/limits", "root/limits"), ("limits", "root/limits"), ("rooted", "root/rooted")] {
+            assert_eq!(Id::meant(written).as_str(), meant);
+        }
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! A task that starts the root, and starts it again by the same rules as any child of a supervisor.
 //!
-//! The node's startup owns it. A root that fails again and again is down for a while like anybody else: requests go on
-//! with what was published last.
+//! The node's startup owns it. A root that fails again and again is down for a while like anybody else, and requests go on
+//! with what was published last; but not for as long, since without it nobody else is started again either.
 
 use crate::{
     body::actor::Ground,
@@ -9,8 +9,16 @@ use crate::{
     supervisor::{Branch, Child, Effect, Outcome, Policy, Supervisor},
 };
 use ractor::ActorCell;
-use std::{future::pending, sync::Arc, time::Instant};
+use std::{
+    future::pending,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{sync::watch, task::JoinHandle};
+
+/// How long a root is down that fails again and again, at first and at most.
+const DOWN_MIN: Duration = Duration::from_secs(3);
+const DOWN_MAX: Duration = Duration::from_secs(60);
 
 pub struct Keeper {
     stop: watch::Sender<bool>,
@@ -23,7 +31,8 @@ impl Keeper {
         let (stop, stopping) = watch::channel(false);
         let child = Child::supervisor(root);
         ground.tree.enter(child.slot());
-        let mut brain = Supervisor::new(Policy { stop_within: child.spec().stop_within, ..Policy::default() });
+        let mut brain =
+            Supervisor::new(Policy { stop_within: child.spec().stop_within, down_min: DOWN_MIN, down_max: DOWN_MAX, ..Policy::default() });
         brain.add(child.spec(), ground.world.now()).expect("a new supervisor has room for its first child");
         let task = tokio::spawn(Keeping { brain, child, ground, stopping, alive: None }.keep());
         Self { stop, task }
@@ -169,7 +178,7 @@ impl Keeping {
         }
     }
 
-    fn until(&self, deadline: Instant) -> std::time::Duration {
+    fn until(&self, deadline: Instant) -> Duration {
         deadline.saturating_duration_since(self.ground.world.now())
     }
 }

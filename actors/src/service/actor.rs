@@ -104,6 +104,8 @@ struct Watching {
     publishing: bool,
     /// By endpoint; empty where nobody probes.
     healths: BTreeMap<Arc<str>, Health>,
+    /// Those that the last probe could not connect to, or heard nothing of, and when that was.
+    unheard: BTreeMap<Arc<str>, Instant>,
     outlier: Outlier,
     levels: Levels,
     verdicts: Verdicts,
@@ -119,6 +121,7 @@ impl Watching {
             names: Names::resume(&roster.service, &watch.resolved().known, now),
             publishing: false,
             healths: BTreeMap::new(),
+            unheard: BTreeMap::new(),
             outlier: Outlier::new(roster.service.outlier.as_ref(), Arc::clone(watch.breaker()), now),
             levels,
             verdicts: watch.verdicts(now),
@@ -188,15 +191,17 @@ impl Watching {
         self.publishing = begun.is_ok();
     }
 
-    /// Asks again for hosts that lately nobody could connect to at any of their addresses.
+    /// Asks again for hosts that lately nobody could connect to at any of their addresses: neither a request nor, where there are
+    /// none any more, a probe. Who drains is asked by nobody, and says nothing either way.
     fn doubt(&mut self, now: Instant) {
         let since = now.saturating_duration_since(self.looked);
         let mut hosts: BTreeMap<&Arc<str>, (bool, bool)> = BTreeMap::new();
         for (located, watched) in self.roster.located.iter().zip(&self.roster.endpoints) {
-            if located.address.is_none() || located.endpoint.address().is_some() {
+            if located.address.is_none() || located.endpoint.address().is_some() || watched.is_draining() {
                 continue;
             }
-            let failed = unreachable_for(&watched.load, now);
+            let probed = self.unheard.get(&watched.endpoint).map(|at| now.saturating_duration_since(*at));
+            let failed = unreachable_for(&watched.load, now).into_iter().chain(probed).min();
             let (all, lately) = hosts.entry(&located.endpoint.host).or_insert((true, false));
             *all &= failed.is_some();
             *lately |= failed.is_some_and(|age| age <= since);
@@ -220,6 +225,7 @@ impl Watching {
                 None => watched.load.set_healthy(true, now),
             }
         }
+        self.unheard.retain(|endpoint, _| self.healths.contains_key(endpoint));
         let loads = self.roster.endpoints.iter().map(|watched| (Arc::clone(&watched.endpoint), Arc::clone(&watched.load)));
         self.outlier.set_endpoints(loads, now);
     }
@@ -243,6 +249,10 @@ impl Watching {
         let Some(watched) = self.roster.endpoints.iter().find(|watched| watched.endpoint == endpoint) else { return };
         let Some(health) = self.healths.get_mut(&endpoint) else { return };
         self.watch.probed(&endpoint, &outcome, now);
+        match outcome {
+            Err(ProbeError::Connect(_) | ProbeError::Timeout) => drop(self.unheard.insert(Arc::clone(&endpoint), now)),
+            Ok(()) | Err(_) => drop(self.unheard.remove(&endpoint)),
+        }
         let passed = outcome.is_ok();
         match health.observe(number, outcome, turn.chance(), now) {
             Some(health::Turn::Fell) => watched.load.set_healthy(false, now),

@@ -203,7 +203,7 @@ impl Breaker {
         Some(Permit(Some((Arc::clone(self), room))))
     }
 
-    /// How many endpoints are out, for whatever reason.
+    /// How many endpoints of those that stay are out, for whatever reason.
     pub fn out(&self) -> u32 {
         self.counts.out.load(Relaxed)
     }

@@ -26,7 +26,7 @@ pub enum Verdict {
     Open,
     /// It failed probes.
     Unhealthy,
-    /// An operator wants it to get no more requests.
+    /// The configuration or an operator wants it to get no more requests.
     Draining,
 }
 
@@ -58,11 +58,14 @@ pub enum Why {
     FailurePercentage,
     ErrorRatio,
     Probes,
+    /// The configuration takes it out of service.
     Drain,
+    /// An operator does, for as long as nobody takes it back.
+    DrainByHand,
 }
 
 impl Why {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Consecutive5xx,
         Self::ConsecutiveGatewayFailure,
         Self::ConsecutiveLocalOriginFailure,
@@ -71,6 +74,7 @@ impl Why {
         Self::ErrorRatio,
         Self::Probes,
         Self::Drain,
+        Self::DrainByHand,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -83,12 +87,13 @@ impl Why {
             Self::ErrorRatio => "error_ratio",
             Self::Probes => "probes",
             Self::Drain => "drain",
+            Self::DrainByHand => "drain_by_hand",
         }
     }
 
     /// Whether it is failed requests that led to it.
     pub fn is_ejection(self) -> bool {
-        !matches!(self, Self::Probes | Self::Drain)
+        !matches!(self, Self::Probes | Self::Drain | Self::DrainByHand)
     }
 
     /// The one with this number, as it stands in a word.
@@ -155,7 +160,7 @@ impl Failed {
 /// Everything that is concluded of the endpoints of a service, in the order of their names.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Verdicts {
-    /// How many are out, for whatever reason, and how many requests alone may put out.
+    /// How many of those that stay are out, for whatever reason, and how many requests alone may put out.
     pub out: u32,
     pub out_max: u32,
     pub endpoints: Vec<Judged>,

@@ -45,6 +45,13 @@ pub struct Watched {
     pub prober: Arc<dyn Prober>,
 }
 
+impl Watched {
+    /// Whether it is leaving, by the configuration or by hand.
+    pub fn is_draining(&self) -> bool {
+        self.drain || self.load.is_draining()
+    }
+}
+
 /// Whoever can ask an endpoint how it is.
 pub trait Prober: Send + Sync + 'static {
     /// Asks once, within the policy's timeout, over a connection of its own.
@@ -58,6 +65,8 @@ type Said = BTreeMap<Arc<str>, (Arc<str>, Instant)>;
 pub struct Watch {
     breaker: Arc<Breaker>,
     roster: ArcSwap<Roster>,
+    /// Held while the roster is exchanged, or an operator's wish is carried out: none is lost between two rosters.
+    exchange: Mutex<()>,
     /// Of those in the roster.
     said: Mutex<Said>,
     resolved: ArcSwap<Resolved>,
@@ -90,6 +99,7 @@ impl Watch {
         let watch = Self {
             breaker,
             roster: ArcSwap::from_pointee(roster),
+            exchange: Mutex::default(),
             said: Mutex::default(),
             resolved: ArcSwap::default(),
             passed: AtomicU64::new(0),
@@ -100,26 +110,31 @@ impl Watch {
         Arc::new(watch)
     }
 
-    /// Watches these from now on. Who has left takes no place of those that may be out, and who is back is a newcomer. Whoever
-    /// watches should be told to look.
+    /// Watches these from now on. Who has left takes no place of those that may be out, and who is back is a newcomer. An operator's
+    /// wish stays with the endpoint, however it is spoken to, until that has left. Whoever watches should be told to look.
     pub fn follow(&self, roster: Roster, now: Instant) {
+        let _exchange = self.exchange();
+        let before = self.roster.load_full();
+        let drained = before.endpoints.iter().filter(|watched| watched.load.is_draining());
+        let wishes: BTreeSet<&Arc<str>> = drained.map(|watched| &watched.endpoint).collect();
         for watched in &roster.endpoints {
             if watched.load.is_retired() {
                 watched.load.join(now);
             }
+            watched.load.set_draining(wishes.contains(&watched.endpoint), now);
         }
         self.apply(&roster);
         self.said().retain(|endpoint, _| roster.endpoints.iter().any(|watched| watched.endpoint == *endpoint));
         let roster = Arc::new(roster);
-        let before = self.roster.swap(Arc::clone(&roster));
+        self.roster.store(Arc::clone(&roster));
         let stays = |load: &Arc<Load>| roster.endpoints.iter().any(|watched| Arc::ptr_eq(&watched.load, load));
         before.endpoints.iter().filter(|watched| !stays(&watched.load)).for_each(|watched| watched.load.retire());
     }
 
-    fn apply(&self, roster: &Roster) {
+    pub(super) fn apply(&self, roster: &Roster) {
         let service = &roster.service;
         self.breaker.renew(&service.breaker, service.outlier.as_ref());
-        let staying = roster.endpoints.iter().filter(|watched| !watched.drain).count();
+        let staying = roster.endpoints.iter().filter(|watched| !watched.is_draining()).count();
         self.breaker.set_endpoints(staying, service.spread.panic_threshold);
     }
 
@@ -140,7 +155,7 @@ impl Watch {
             roster.endpoints.iter().filter(|watched| watched.drain).map(|watched| &watched.endpoint).collect();
         let said = self.said();
         for judged in &mut verdicts.endpoints {
-            // It gets nothing new, whatever its requests and probes say.
+            // It gets nothing new, whatever its requests, its probes and operators say.
             if drained.contains(&judged.endpoint) {
                 (judged.verdict, judged.why) = (Verdict::Draining, Some(Why::Drain));
             }
@@ -183,6 +198,10 @@ impl Watch {
 
     pub(super) fn ejected(&self, why: Why) {
         self.ejections[why as usize - 1].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn exchange(&self) -> MutexGuard<'_, ()> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn said(&self) -> MutexGuard<'_, Said> {

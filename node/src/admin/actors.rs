@@ -6,8 +6,9 @@
 use super::{
     Answer, Question, Refusal, Reply, allow,
     pages::{READ, json_response, json_response_of, page_of},
+    refusal::Above,
 };
-use actors::inspect::{Busy, Drill, Exit, Found, Id, Life, Slot, Snapshot, View};
+use actors::inspect::{Busy, Drill, Exit, Found, Id, Life, Slot, Snapshot, State, View};
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use std::{
@@ -23,7 +24,7 @@ impl Question<'_> {
     pub(super) fn actors(self) -> Answer {
         allow(&self.head.method, READ)?;
         let (page, filter) = self.query.actors()?;
-        let under = filter.under.as_deref().map(Id::written);
+        let under = filter.under.as_deref().map(Id::meant);
         if let Some(under) = &under {
             self.slot(under)?;
         }
@@ -52,13 +53,13 @@ impl Question<'_> {
     pub(super) fn actor(self, id: &str) -> Answer {
         allow(&self.head.method, READ)?;
         self.query.none()?;
-        self.slot(&Id::written(id)).map(Reply::Actor)
+        self.slot(&Id::meant(id)).map(Reply::Actor)
     }
 
     pub(super) fn history(self, id: &str) -> Answer {
         allow(&self.head.method, READ)?;
         self.query.none()?;
-        let slot = self.slot(&Id::written(id))?;
+        let slot = self.slot(&Id::meant(id))?;
         let lives: Vec<Value> = slot.lives().iter().map(|life| lived(life, self.now)).collect();
         let View { id, kind, state, until, .. } = slot.view();
         let again = until.map(|until| millis(until.saturating_duration_since(self.now)));
@@ -80,7 +81,10 @@ impl Question<'_> {
             Does::Release => Drill::Release,
         };
         let incarnation = slot.view().incarnation;
-        slot.drill(drill).map_err(|state| Refusal::NobodyThere { id: order.actor.to_string(), state: state.word() })?;
+        slot.drill(drill).map_err(|state| {
+            let above = self.missing_above(&order.actor);
+            Refusal::NobodyThere { id: order.actor.to_string(), state: state.word(), above }
+        })?;
         self.look.drilled(&order.actor, order.does.word());
         let mut answer = json!({ "actor": order.actor.as_str(), "do": order.does.word(), "incarnation": incarnation });
         if let Does::Stall(stall) = order.does {
@@ -89,6 +93,15 @@ impl Question<'_> {
         let mut response = json_response_of(&answer);
         *response.status_mut() = StatusCode::ACCEPTED;
         Ok(response.into())
+    }
+
+    /// The highest actor above this one that does not run.
+    fn missing_above(&self, id: &Id) -> Option<Above> {
+        let mut views: Vec<View> = self.look.actors().into_iter().filter(|view| view.id != *id && view.id.covers(id)).collect();
+        views.retain(|view| view.state != State::Running);
+        views.sort_by_key(|view| view.id.depth());
+        let View { id, state, until, .. } = views.into_iter().next()?;
+        Some(Above { id: id.to_string(), state: state.word(), again: until.map(|until| until.saturating_duration_since(self.now)) })
     }
 
     fn slot(&self, id: &Id) -> Result<Arc<Slot>, Refusal> {
@@ -214,7 +227,7 @@ impl Order {
             Does::Stall(stall) if stall.is_zero() || stall > STALL_MAX => {
                 Err(format!("a stall lasts longer than nothing, and at most {} s", STALL_MAX.as_secs()))
             }
-            does => Ok(Self { actor: Id::written(actor), does }),
+            does => Ok(Self { actor: Id::meant(actor), does }),
         }
     }
 }

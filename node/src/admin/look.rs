@@ -2,7 +2,10 @@
 
 use super::{Health, Look, upstreams};
 use crate::{explain, node::Node, snapshot::LiveService};
-use actors::inspect::{Found, Id, View};
+use actors::{
+    inspect::{Found, Id, View},
+    service::{Drain, Drained, NotDrained},
+};
 use serde_json::Value;
 use std::{
     io::{self, Write},
@@ -45,6 +48,18 @@ impl Look for Node {
         let snapshot = self.snapshot.load();
         let describe = |live: &Arc<LiveService>| upstreams::describe(live, &snapshot.gateway.node, self.world.now());
         Value::Array(snapshot.services.iter().map(describe).collect())
+    }
+
+    fn drain(&self, service: &str, endpoint: &str, wish: Drain) -> Option<Result<Drained, NotDrained>> {
+        let snapshot = self.snapshot.load();
+        let live = snapshot.services.iter().find(|live| live.service.name.as_str() == service)?;
+        let drained = self.supervision.drain(live, endpoint, wish);
+        if let Ok(Drained { changed: true, .. }) = drained {
+            let what = if wish == Drain::End { "takes requests again" } else { "gets no new requests" };
+            // Where standard error is gone, the verdict still tells.
+            let _ = writeln!(io::stderr(), "upstreams: {endpoint} of {service} {what}, by hand");
+        }
+        Some(drained)
     }
 
     fn explain(&self, question: Value) -> Result<Value, String> {

@@ -53,7 +53,34 @@ pub(super) enum Refusal {
     NobodyThere {
         id: String,
         state: &'static str,
+        /// The highest one above it that does not run either.
+        above: Option<Above>,
     },
+    NoService {
+        service: String,
+    },
+    NoEndpoint {
+        service: String,
+        endpoint: String,
+    },
+    /// No other endpoint is well.
+    LastEndpoint {
+        service: String,
+        endpoint: String,
+    },
+    /// It is the configuration that takes the endpoint out of service.
+    DrainedByFile {
+        endpoint: String,
+    },
+}
+
+/// Who does not run, so that nobody below it does.
+#[derive(Debug)]
+pub(super) struct Above {
+    pub(super) id: String,
+    pub(super) state: &'static str,
+    /// When it is started again.
+    pub(super) again: Option<Duration>,
 }
 
 impl Refusal {
@@ -78,6 +105,10 @@ impl Refusal {
             Self::NoActor { .. } => (StatusCode::NOT_FOUND, "E9017"),
             Self::ActorGone { .. } => (StatusCode::GONE, "E9018"),
             Self::NobodyThere { .. } => (StatusCode::CONFLICT, "E9019"),
+            Self::NoService { .. } => (StatusCode::NOT_FOUND, "E9020"),
+            Self::NoEndpoint { .. } => (StatusCode::NOT_FOUND, "E9021"),
+            Self::LastEndpoint { .. } => (StatusCode::CONFLICT, "E9022"),
+            Self::DrainedByFile { .. } => (StatusCode::CONFLICT, "E9023"),
         }
     }
 
@@ -102,6 +133,10 @@ impl Refusal {
             Self::NoActor { .. } => "there is no such actor",
             Self::ActorGone { .. } => "the actor has left the tree",
             Self::NobodyThere { .. } => "the actor is not running",
+            Self::NoService { .. } => "there is no such service",
+            Self::NoEndpoint { .. } => "the service has no such endpoint",
+            Self::LastEndpoint { .. } => "no other endpoint is well",
+            Self::DrainedByFile { .. } => "the configuration drains this endpoint",
         }
     }
 
@@ -118,7 +153,20 @@ impl Refusal {
                 let ended = ended.as_ref().map(|ended| format!("; it ended: {ended}")).unwrap_or_default();
                 Some(format!("`{id}` was looked after until the configuration named it no more{ended}"))
             }
-            Self::NobodyThere { id, state } => Some(format!("`{id}` is {state}; wait until it runs again")),
+            Self::NobodyThere { id, state, above: None } => Some(format!("`{id}` is {state}; wait until it runs again")),
+            Self::NobodyThere { id, state, above: Some(Above { id: reason, state: theirs, again }) } => {
+                let again = again.map(|again| format!(" and is started again in {} s", again.as_secs() + 1)).unwrap_or_default();
+                Some(format!("`{id}` is {state}, because `{reason}` above it is {theirs}{again}; wait until that runs again"))
+            }
+            Self::NoService { service } => Some(format!("no service is called `{service}`; /v1/upstreams lists them")),
+            Self::NoEndpoint { service, endpoint } => {
+                Some(format!("`{service}` has no endpoint `{endpoint}`; /v1/upstreams lists them, by their addresses"))
+            }
+            Self::LastEndpoint { service, endpoint } => Some(format!(
+                "without `{endpoint}`, requests to `{service}` would go to endpoints that are not well, or would go on to it where all \
+                 are draining; wait until another is healthy, or insist with `force`"
+            )),
+            Self::DrainedByFile { endpoint } => Some(format!("take `drain = true` of `{endpoint}` out of the file and reload")),
             Self::TooLarge => Some(format!("at most {} bytes are read", super::BODY_MAX)),
             Self::NoName
             | Self::Origin

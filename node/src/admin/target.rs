@@ -14,6 +14,8 @@ pub(super) enum Target {
     Route(String),
     Config,
     Upstreams,
+    Drain { service: String, endpoint: String },
+    Undrain { service: String, endpoint: String },
     Explain,
     Actors,
     Actor(String),
@@ -38,10 +40,25 @@ impl Target {
                         None => segment(actor).map(Self::Actor),
                     };
                 }
+                if let Some(upstream) = path.strip_prefix("/v1/upstreams/") {
+                    return endpoint(upstream);
+                }
                 let id = path.strip_prefix("/v1/routes/").or_else(|| path.strip_prefix("/routes/"));
                 segment(id.ok_or(Refusal::NoPage)?).map(Self::Route)
             }
         }
+    }
+}
+
+/// What is wanted of an endpoint: `SERVICE/endpoints/ENDPOINT/drain`, or `undrain`.
+fn endpoint(written: &str) -> Result<Target, Refusal> {
+    let segments: Vec<&str> = written.split('/').collect();
+    let [service, "endpoints", endpoint, wish] = segments[..] else { return Err(Refusal::NoPage) };
+    let (service, endpoint) = (segment(service)?, segment(endpoint)?);
+    match wish {
+        "drain" => Ok(Target::Drain { service, endpoint }),
+        "undrain" => Ok(Target::Undrain { service, endpoint }),
+        _ => Err(Refusal::NoPage),
     }
 }
 
@@ -227,6 +244,20 @@ mod tests {
             ("/v1/routes", Some(Target::Routes)),
             ("/v1/config", Some(Target::Config)),
             ("/v1/upstreams", Some(Target::Upstreams)),
+            (
+                "/v1/upstreams/shop/endpoints/10.0.0.1:80/drain",
+                Some(Target::Drain { service: "shop".into(), endpoint: "10.0.0.1:80".into() }),
+            ),
+            (
+                "/v1/upstreams/shop/endpoints/a.test%40%5B::1%5D:80/undrain",
+                Some(Target::Undrain { service: "shop".into(), endpoint: "a.test@[::1]:80".into() }),
+            ),
+            ("/v1/upstreams/shop/endpoints/10.0.0.1:80", None),
+            ("/v1/upstreams/shop/endpoints/10.0.0.1:80/kill", None),
+            ("/v1/upstreams/shop/endpoints//drain", None),
+            ("/v1/upstreams/shop/endpoints/%ff/drain", None),
+            ("/v1/upstreams//endpoints/10.0.0.1:80/drain", None),
+            ("/v1/upstreams/shop", None),
             ("/v1/explain", Some(Target::Explain)),
             ("/v1/actors", Some(Target::Actors)),
             ("/v1/drills", Some(Target::Drills)),

@@ -39,6 +39,18 @@ impl Look for Scripted {
         json!([])
     }
 
+    fn drain(&self, service: &str, endpoint: &str, wish: Drain) -> Option<Result<Drained, NotDrained>> {
+        let drained = match (endpoint, wish) {
+            ("a:1", Drain::Begin { .. }) => Ok(Drained { changed: true, in_flight: 3 }),
+            ("a:1", Drain::End) => Ok(Drained { changed: false, in_flight: 0 }),
+            ("last@[::1]:1", Drain::Begin { force: false }) => Err(NotDrained::Last),
+            ("last@[::1]:1", _) => Ok(Drained { changed: true, in_flight: 0 }),
+            ("file:1", Drain::End) => Err(NotDrained::Configured),
+            _ => Err(NotDrained::Unknown),
+        };
+        (service == "shop").then_some(drained)
+    }
+
     fn explain(&self, question: Value) -> Result<Value, String> {
         match question["url"].as_str() {
             Some(url) => Ok(json!({ "verdict": url })),
@@ -217,6 +229,7 @@ fn actors_are_listed_by_place_depth_and_kind() {
     assert_eq!(ids("/v1/actors?under=root%2Fa&depth=0"), ["root/a"]);
     assert_eq!(ids("/v1/actors?kind=pool"), ["root/a/pool:x:80"]);
     assert_eq!(ids("/v1/actors?kind=actor"), Vec::<String>::new());
+    assert_eq!(ids("/v1/actors?under=a"), ids("/v1/actors?under=root%2Fa"), "the root may be left out");
     check("GET", "/v1/actors?under=root%2Fc", 404, "E9017");
     let first = ask(&admin(), "GET", "/v1/actors?depth=1&limit=2&under=root", &[TOKEN], "");
     let link = first.headers()["link"].to_str().expect("ASCII").to_owned();
@@ -248,6 +261,7 @@ fn who_is_not_in_the_tree_is_told_apart_from_who_was() {
     check("GET", "/v1/actors/root%2Fgone", 410, "E9018");
     check("GET", "/v1/actors/root%2Fgone/history", 410, "E9018");
     check("GET", "/v1/actors/root%2Fb/history", 200, "\"lives\":[]");
+    check("GET", "/v1/actors/b/history", 200, "\"id\":\"root/b\"");
 }
 
 #[test]
@@ -260,6 +274,8 @@ fn a_drill_needs_leave_an_actor_and_somebody_there() {
         let (answered, said) = drill(body);
         assert!(answered == status && said.contains(code), "{body}: {said}");
     };
+    check("{\"actor\":\"root\",\"do\":\"kill\"}", 409, "wait until it runs again");
+    check("{\"actor\":\"b\",\"do\":\"kill\"}", 409, "`root/b` is waiting, because `root` above it is waiting; wait until that runs");
     check("{\"actor\":\"root/b\",\"do\":\"kill\"}", 409, "E9019");
     check("{\"actor\":\"root/c\",\"do\":\"kill\"}", 404, "E9017");
     check("{\"actor\":\"root/gone\",\"do\":\"kill\"}", 410, "E9018");
@@ -271,6 +287,38 @@ fn a_drill_needs_leave_an_actor_and_somebody_there() {
     let refused = whole(admin().answer(&head, &Body::Whole("{}".into()), &forbids, Instant::now(), "req-1"));
     assert_eq!(refused.status(), 403);
     assert!(String::from_utf8_lossy(refused.body()).contains("[drills] allow = true"));
+}
+
+#[test]
+fn an_endpoint_is_taken_out_and_back_by_an_order() {
+    let order = |path: &str, body: &str| {
+        let response = ask(&admin(), "POST", &format!("/v1/upstreams/{path}"), &[TOKEN, JSON], body);
+        (response.status().as_u16(), String::from_utf8_lossy(response.body()).into_owned())
+    };
+    for (path, body, status, said) in [
+        ("shop/endpoints/a:1/drain", "{}", 200, "\"active_requests\":3,\"changed\":true,\"draining\":true"),
+        ("shop/endpoints/a:1/drain", "{\"force\":true}", 200, "\"draining\":true"),
+        ("shop/endpoints/a:1/undrain", "{}", 200, "\"changed\":false,\"draining\":false"),
+        ("shop/endpoints/last%40%5B::1%5D:1/drain", "{}", 409, "E9022"),
+        ("shop/endpoints/last%40%5B::1%5D:1/drain", "{\"force\":false}", 409, "insist with `force`"),
+        ("shop/endpoints/last%40%5B::1%5D:1/drain", "{\"force\":true}", 200, "\"changed\":true"),
+        ("shop/endpoints/file:1/undrain", "{}", 409, "E9023"),
+        ("shop/endpoints/b:1/drain", "{}", 404, "E9021"),
+        ("shed/endpoints/a:1/drain", "{}", 404, "E9020"),
+        ("shop/endpoints/a:1/drain", "[]", 422, "E9015"),
+        ("shop/endpoints/a:1/drain", "{\"force\":1}", 422, "`force` is true or false"),
+        ("shop/endpoints/a:1/drain", "{\"forse\":true}", 422, "`forse` is not known"),
+        ("shop/endpoints/a:1/undrain", "{\"force\":true}", 422, "E9015"),
+        ("shop/endpoints/a:1/drain?force=true", "{}", 400, "E9011"),
+        ("shop/endpoints/a:1", "{}", 404, "E9008"),
+    ] {
+        let (answered, text) = order(path, body);
+        assert!(answered == status && text.contains(said), "{path} {body}: {answered} {text}");
+    }
+    let target = "/v1/upstreams/shop/endpoints/a:1/drain";
+    assert_eq!(ask(&admin(), "GET", target, &[TOKEN], "").headers()["allow"], "POST");
+    assert_eq!(ask(&admin(), "POST", target, &[JSON], "{}").status(), 401);
+    assert_eq!(ask(&admin(), "POST", target, &[TOKEN], "{}").status(), 415);
 }
 
 #[test]

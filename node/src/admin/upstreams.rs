@@ -1,10 +1,65 @@
-//! The endpoints of a service as operators see them: what is concluded of each, why, and what it is doing.
+//! The endpoints of a service as operators see them: what is concluded of each, why, and what it is doing; and the order to leave
+//! one of them alone.
 
+use super::{Answer, Question, Refusal, allow, pages::json_response_of};
 use crate::snapshot::LiveService;
-use actors::service::names::Located;
+use actors::service::{Drain, Drained, NotDrained, names::Located};
 use config::Node;
+use http::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+
+impl Question<'_> {
+    /// Lets an endpoint get nothing new. It may be ordered again and again.
+    pub(super) fn drain(self, service: &str, endpoint: &str) -> Answer {
+        self.wish(service, endpoint, |order| force(order).map(|force| Drain::Begin { force }))
+    }
+
+    /// Lets an endpoint get requests again.
+    pub(super) fn undrain(self, service: &str, endpoint: &str) -> Answer {
+        self.wish(service, endpoint, |order| match order.as_object() {
+            Some(members) if members.is_empty() => Ok(Drain::End),
+            _ => Err("the order is an empty object: {}".into()),
+        })
+    }
+
+    fn wish(self, service: &str, endpoint: &str, read: impl Fn(&Value) -> Result<Drain, String>) -> Answer {
+        allow(&self.head.method, &[Method::POST])?;
+        self.query.none()?;
+        let wish = read(&self.json()?).map_err(|detail| Refusal::Question { detail })?;
+        let (service, endpoint) = (service.to_string(), endpoint.to_string());
+        match self.look.drain(&service, &endpoint, wish) {
+            None => Err(Refusal::NoService { service }),
+            Some(Err(NotDrained::Unknown)) => Err(Refusal::NoEndpoint { service, endpoint }),
+            Some(Err(NotDrained::Last)) => Err(Refusal::LastEndpoint { service, endpoint }),
+            Some(Err(NotDrained::Configured)) => Err(Refusal::DrainedByFile { endpoint }),
+            Some(Ok(Drained { changed, in_flight })) => {
+                let draining = wish != Drain::End;
+                let answer = json!({
+                    "service": service,
+                    "endpoint": endpoint,
+                    "draining": draining,
+                    "changed": changed,
+                    "active_requests": in_flight,
+                });
+                Ok(json_response_of(&answer).into())
+            }
+        }
+    }
+}
+
+/// Whether an order insists: `{}`, or `{"force": true}`.
+fn force(order: &Value) -> Result<bool, String> {
+    let members = order.as_object().ok_or("the order is an object: {} or {\"force\": true}")?;
+    if let Some(unknown) = members.keys().find(|name| *name != "force") {
+        return Err(format!("`{unknown}` is not known here; `force` is"));
+    }
+    match &order["force"] {
+        Value::Null => Ok(false),
+        Value::Bool(force) => Ok(*force),
+        _ => Err("`force` is true or false".into()),
+    }
+}
 
 pub(super) fn describe(live: &LiveService, node: &Node, now: Instant) -> Value {
     let endpoints = live.endpoints.load();

@@ -59,7 +59,7 @@ pub(super) struct One {
 pub(super) fn perform(verb: &Verb, surroundings: &Surroundings, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
     match verb {
         Verb::Tree { args, under, depth } => {
-            let under = under.as_deref().map(|under| format!("&under={}", encoded(&full(under)))).unwrap_or_default();
+            let under = under.as_deref().map(|under| format!("&under={}", encoded(under))).unwrap_or_default();
             let depth = depth.map(|depth| format!("&depth={depth}")).unwrap_or_default();
             let actors = args.desk.list(&format!("/v1/actors?limit={PAGE}{under}{depth}"), surroundings)?;
             args.show(json!(actors), terminal, |_| text::tree(&actors))
@@ -72,11 +72,11 @@ pub(super) fn perform(verb: &Verb, surroundings: &Surroundings, terminal: &mut T
             args.show(json!(actors), terminal, |_| text::table(&actors))
         }
         Verb::Inspect(One { id, args }) => {
-            let actor = args.desk.get(&format!("/v1/actors/{}", encoded(&full(id))), surroundings)?;
+            let actor = args.desk.get(&format!("/v1/actors/{}", encoded(id)), surroundings)?;
             args.show(actor, terminal, text::actor)
         }
         Verb::Why(One { id, args }) => {
-            let history = args.desk.get(&format!("/v1/actors/{}/history", encoded(&full(id))), surroundings)?;
+            let history = args.desk.get(&format!("/v1/actors/{}/history", encoded(id)), surroundings)?;
             args.show(history, terminal, text::story)
         }
     }
@@ -90,9 +90,4 @@ impl Args {
         }
         Ok(Exit::Ok)
     }
-}
-
-/// The id with the root that all have in common.
-pub(super) fn full(id: &str) -> String {
-    if id == "root" || id.starts_with("root/") { id.to_string() } else { format!("root/{id}") }
 }

@@ -1,7 +1,7 @@
 //! `shoal drill`: an actor that panics or stands still because an operator wants to see what happens. Requests should not
 //! notice.
 
-use super::{Exit, Failure, Output, Surroundings, Terminal, actors::full, ask::Desk};
+use super::{Exit, Failure, Output, Surroundings, Terminal, ask::Desk};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub(super) fn perform(verb: &Verb, surroundings: &Surroundings, terminal: &mut T
         Verb::Stall { args, lasts } => (args, "stall", Some(format!("{}ms", lasts.as_millis()))),
         Verb::Release(args) => (args, "release", None),
     };
-    let mut order = json!({ "actor": full(&args.id), "do": what });
+    let mut order = json!({ "actor": args.id, "do": what });
     if let Some(lasts) = lasts {
         order["for"] = Value::String(lasts);
     }

@@ -223,7 +223,10 @@ const TABLE: &[(&str, &str)] = &[
     ("E9007", "The path of a question to admin is not UTF-8, or has a percent sign without two hexadecimal digits."),
     ("E9008", "Admin has no such page."),
     ("E9009", "No route has this id in the revision that is served. `/v1/routes` lists them."),
-    ("E9010", "The page exists and does not know the method. Reading is GET; only `/v1/explain` and `/v1/drills` take POST."),
+    (
+        "E9010",
+        "The page exists and does not know the method. Reading is GET; only `/v1/explain`, `/v1/drills`, and the `drain` and `undrain` of an endpoint take POST.",
+    ),
     ("E9011", "A parameter of the question is unknown, repeated, or out of its range. The detail says which."),
     ("E9012", "A body for admin has to be labelled `Content-Type: application/json`."),
     ("E9013", "The body of a question to admin is larger than it reads."),
@@ -237,7 +240,7 @@ const TABLE: &[(&str, &str)] = &[
         "A drill breaks something on purpose, and a node refuses it unless its file says `[drills] allow = true`. Say so where nobody \
          depends on the node, or where you know what you do.",
     ),
-    ("E9017", "No actor of the node has this id. `shoal actors tree` shows all of them; an id begins with `root`."),
+    ("E9017", "No actor of the node has this id. `shoal actors tree` shows all of them; `root/` in front may be left out."),
     (
         "E9018",
         "The actor was part of the node and is not any more, most often because a reload took away its service or its endpoint. The \
@@ -245,7 +248,23 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "E9019",
-        "A drill needs an actor that runs. This one has just failed, or waits to be started again; `shoal actors why` tells the story.",
+        "A drill needs an actor that runs. This one has just failed, or waits to be started again, or one above it does, \
+         without which nobody below it is started: the detail says which. `shoal actors why` tells its story.",
+    ),
+    ("E9020", "The node's configuration has no service of this name. `shoal upstreams` shows all of them."),
+    (
+        "E9021",
+        "The service has no endpoint of this name now. An endpoint is called by its address and port, and one that was found by a name as \
+         `name@address:port`; `shoal upstreams SERVICE` shows them.",
+    ),
+    (
+        "E9022",
+        "The endpoint is the last one of its service that is well: if it drained, requests would go to endpoints that fail, or would still go \
+         to it where all others drain too. `--force` insists, and `shoal upstreams` shows what is wrong with the others.",
+    ),
+    (
+        "E9023",
+        "The file says `drain = true` of this endpoint, and an order cannot take that back. Take it out of the file; a reload is enough.",
     ),
 ];
 

@@ -205,6 +205,18 @@ fn a_node_is_looked_into_and_drilled_from_outside() {
     assert_eq!(asked("drill kill limits/shard:07").0, Exit::Ok);
     let story = until("actors why limits/shard:07", "life 2");
     assert!(story.contains("panicked during kill: killed by a drill"), "{story}");
+    let shop =
+        "[service.shop]\nendpoints = [\"http://127.0.0.1:1\", \"http://127.0.0.1:2\"]\n[[route]]\nmatch = \"/**\"\nservice = \"shop\"\n";
+    runtime.block_on(running.apply(gateway(shop))).expect("it is applied");
+    assert_eq!(asked("upstreams drain shop 127.0.0.1:1").1, "127.0.0.1:1 of shop drains: nothing is in flight\n");
+    assert!(asked("upstreams shop").1.contains("drain_by_hand"));
+    let (exit, _, err) = asked("upstreams drain shop 127.0.0.1:2");
+    assert!(exit == Exit::Failed && err.starts_with("shoal: E9022") && err.contains("`force`"), "{err}");
+    assert_eq!(asked("upstreams drain shop 127.0.0.1:2 --force").0, Exit::Ok);
+    assert_eq!(asked("upstreams undrain shop 127.0.0.1:1").1, "127.0.0.1:1 of shop takes requests\n");
+    assert!(asked("upstreams undrain shop 127.0.0.1:3").2.starts_with("shoal: E9021"));
+    assert!(asked("upstreams drain shed 127.0.0.1:3").2.starts_with("shoal: E9020"));
+
     let (exit, _, err) = asked("actors why nobody");
     assert!(exit == Exit::Failed && err.starts_with("shoal: E9017"), "{err}");
     let (exit, _, err) = perform(&format!("actors tree --admin {admin} --token wrong"), "");

@@ -1,10 +1,18 @@
-//! `shoal upstreams`: the endpoints of every service, what is concluded of each, and why.
+//! `shoal upstreams`: the endpoints of every service, what is concluded of each, and why; and leaving one of them alone.
 
-use super::{Exit, Failure, Output, Surroundings, Terminal, actors::span, ask::Desk, error};
+use super::{
+    Exit, Failure, Output, Surroundings, Terminal,
+    actors::span,
+    ask::{Desk, encoded},
+    count, error,
+};
 use serde_json::{Value, json};
 
 #[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// This service alone.
     service: Option<String>,
     #[command(flatten)]
@@ -13,7 +21,37 @@ pub(super) struct Args {
     output: Output,
 }
 
+#[derive(clap::Subcommand, Debug)]
+enum Verb {
+    /// Let an endpoint get no new requests, until `undrain` or until it has left its service.
+    Drain {
+        #[command(flatten)]
+        one: One,
+        /// Also if no other endpoint is well.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Let an endpoint get requests again, few at first.
+    Undrain(One),
+}
+
+#[derive(clap::Args, Debug)]
+struct One {
+    service: String,
+    /// As `shoal upstreams` shows it: its address and port, behind `NAME@` if it was found by a name.
+    endpoint: String,
+    #[command(flatten)]
+    desk: Desk,
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
 pub(super) fn upstreams(args: &Args, surroundings: &Surroundings, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    match &args.verb {
+        None => {}
+        Some(Verb::Drain { one, force }) => return one.order("drain", &json!({ "force": force }), surroundings, terminal),
+        Some(Verb::Undrain(one)) => return one.order("undrain", &json!({}), surroundings, terminal),
+    }
     let answer = args.desk.get("/v1/upstreams", surroundings)?;
     let all = answer.as_array().ok_or_else(|| args.desk.other_version("it answered no list of services"))?;
     let wanted = |service: &&Value| args.service.as_deref().is_none_or(|name| service["service"] == name);
@@ -32,6 +70,33 @@ pub(super) fn upstreams(args: &Args, surroundings: &Surroundings, terminal: &mut
         Output::Text => write!(terminal.out, "{}", table(&services))?,
     }
     Ok(Exit::Ok)
+}
+
+impl One {
+    fn order(&self, what: &str, order: &Value, surroundings: &Surroundings, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+        let Self { service, endpoint, desk, output } = self;
+        let path = format!("/v1/upstreams/{}/endpoints/{}/{what}", encoded(service), encoded(endpoint));
+        let ordered = desk.post(&path, order, surroundings)?;
+        match output {
+            Output::Json => writeln!(terminal.out, "{ordered:#}")?,
+            Output::Text => writeln!(terminal.out, "{}", told(&ordered))?,
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+/// What an order came to.
+fn told(ordered: &Value) -> String {
+    let (service, endpoint) = (word(&ordered["service"]), word(&ordered["endpoint"]));
+    let already = if ordered["changed"] == true { "" } else { " already" };
+    if ordered["draining"] != true {
+        return format!("{endpoint} of {service} takes requests{already}");
+    }
+    let left = match ordered["active_requests"].as_u64().unwrap_or_default() {
+        0 => "nothing is in flight".to_string(),
+        more => format!("{} in flight, see `shoal upstreams {service}`", count(usize::try_from(more).unwrap_or(usize::MAX), "request")),
+    };
+    format!("{endpoint} of {service} drains{already}: {left}")
 }
 
 const HEADS: [&str; 9] = ["service", "endpoint", "verdict", "for", "in flight", "latency", "level", "share", "why"];
@@ -108,6 +173,20 @@ fn list(value: &Value) -> &[Value] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_order_is_told_in_one_line() {
+        let check = |draining: bool, changed: bool, in_flight: u64, expected: &str| {
+            let ordered = json!({
+                "service": "shop", "endpoint": "10.0.0.1:80", "draining": draining, "changed": changed, "active_requests": in_flight,
+            });
+            assert_eq!(told(&ordered), expected);
+        };
+        check(true, true, 0, "10.0.0.1:80 of shop drains: nothing is in flight");
+        check(true, false, 1, "10.0.0.1:80 of shop drains already: 1 request in flight, see `shoal upstreams shop`");
+        check(false, true, 0, "10.0.0.1:80 of shop takes requests");
+        check(false, false, 4, "10.0.0.1:80 of shop takes requests already");
+    }
 
     #[test]
     fn a_service_reads_like_this() {

@@ -91,7 +91,9 @@ impl Connections for Tended {
     }
 
     fn policy(&self) -> PoolPolicy {
-        self.upstream.policy()
+        let policy = self.upstream.policy();
+        // Who gets nothing new needs no connection ahead of demand.
+        if self.upstream.load.is_draining() { PoolPolicy { warm: 0, ..policy } } else { policy }
     }
 
     fn left(&self) -> Option<Instant> {

@@ -264,4 +264,5 @@ fn what_it_shows_names_every_endpoint_and_its_next_probe() {
     assert_eq!(shown["levels"], "100");
 }
 
+mod drained;
 mod named;

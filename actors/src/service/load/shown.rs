@@ -24,7 +24,7 @@ impl Load {
     pub fn why(&self) -> Option<Why> {
         let standing = self.standing();
         match () {
-            () if standing.has(Flag::Draining) => Some(Why::Drain),
+            () if standing.has(Flag::Draining) => Some(Why::DrainByHand),
             () if standing.has(Flag::Unhealthy) => Some(Why::Probes),
             () => standing.why(),
         }

@@ -83,9 +83,10 @@ impl Standing {
         self.0 & FREE == 0
     }
 
-    /// Whether it takes one of the places of those of a service that may be out.
+    /// Whether it takes one of the places of those of a service that may be out. Who is leaving takes none, since the places are
+    /// counted by those that stay.
     pub(super) fn is_counted(self) -> bool {
-        !self.is_free() && RETIRED.of(self.0) == 0
+        self.0 & (UNHEALTHY.mask() | OUT.mask()) != 0 && self.0 & (DRAINING.mask() | RETIRED.mask()) == 0
     }
 
     pub(super) fn has(self, flag: Flag) -> bool {

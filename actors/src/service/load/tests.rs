@@ -262,14 +262,15 @@ fn unhealthy_endpoints_take_places_and_keep_what_happened_to_them() {
     let service = Watched::new(breaker());
     service.loads[0].set_healthy(false, service.at(0));
     service.loads[1].set_draining(true, service.at(0));
+    service.loads[3].set_healthy(false, service.at(0));
     service.send(2, "55555", 0);
     assert_eq!((service.breaker.out(), service.verdict(2, 0)), (2, Verdict::Healthy));
-    assert_eq!((service.loads[0].why(), service.loads[1].why()), (Some(Why::Probes), Some(Why::Drain)));
+    assert_eq!((service.loads[0].why(), service.loads[1].why()), (Some(Why::Probes), Some(Why::DrainByHand)));
     service.send(0, "55555", 0);
     service.loads[0].set_healthy(true, service.at(1_000));
     assert_eq!((service.verdict(0, 1_000), service.breaker.out()), (Verdict::Ejected, 2));
     service.loads[1].set_draining(false, service.at(1_000));
-    assert_eq!((service.verdict(1, 1_000), service.breaker.out()), (Verdict::Healthy, 1));
+    assert_eq!((service.verdict(1, 1_000), service.breaker.out()), (Verdict::Healthy, 2), "who drains takes none");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! A service whose endpoints are found by name.
 
 use super::*;
-use crate::service::discovery::{Absence, Record, RecordKind, State};
+use crate::service::{
+    Drain,
+    discovery::{Absence, Record, RecordKind, State},
+};
 
 const NAME: &str = "orders.test";
 
@@ -15,6 +18,7 @@ struct Node {
     /// By name, as long as anybody was there.
     loads: Mutex<BTreeMap<String, Arc<Load>>>,
     refuses: Mutex<bool>,
+    prober: Arc<Scripted>,
 }
 
 struct At(Arc<Node>, Instant);
@@ -52,6 +56,7 @@ fn made(
     loads: &Mutex<BTreeMap<String, Arc<Load>>>,
     service: Arc<Service>,
     located: Arc<[Located]>,
+    prober: &Arc<Scripted>,
     now: Instant,
 ) -> Roster {
     let mut loads = lock(loads);
@@ -61,7 +66,7 @@ fn made(
             endpoint: located.name().into(),
             drain: false,
             load: loads.entry(located.name()).or_insert_with(|| Arc::new(Load::judged(breaker.clone(), now))).clone(),
-            prober: Arc::new(Scripted::default()),
+            prober: prober.clone(),
         })
         .collect();
     let target = |(at, watched): (usize, &Watched)| Target {
@@ -78,7 +83,7 @@ fn made(
 
 impl Node {
     fn roster(&self, service: Arc<Service>, located: Arc<[Located]>, now: Instant) -> Roster {
-        made(&self.breaker, &self.loads, service, located, now)
+        made(&self.breaker, &self.loads, service, located, &self.prober, now)
     }
 }
 
@@ -91,12 +96,17 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
+        Self::probed(None)
+    }
+
+    fn probed(health: Option<HealthPolicy>) -> Self {
         let now = epoch();
-        let service = written(&[format!("http://{NAME}:80")], None);
+        let service = written(&[format!("http://{NAME}:80")], health);
+        let prober = Arc::new(Scripted::default());
         let breaker = Arc::new(Breaker::new(&breaker(), Some(&outlier())));
         let loads = Mutex::default();
         let located = Names::new(&service, now).endpoints().clone();
-        let watch = Watch::new(breaker.clone(), made(&breaker, &loads, service, located, now));
+        let watch = Watch::new(breaker.clone(), made(&breaker, &loads, service, located, &prober, now));
         let node = Arc::new(Node {
             watch,
             breaker,
@@ -105,6 +115,7 @@ impl Fixture {
             published: AtomicU64::new(0),
             loads,
             refuses: Mutex::new(false),
+            prober,
         });
         let life = begun(&node, now);
         Self { node, life, now }
@@ -207,6 +218,34 @@ fn a_name_is_asked_for_again_when_nobody_can_connect_to_any_of_its_addresses() {
     for load in &loads {
         load.begin(fixture.now).failed(Failure::Connect, fixture.now);
     }
+    fixture.says(addresses(&["10.0.0.3"]));
+    fixture.pass(1_000);
+    assert_eq!(fixture.endpoints(), "10.0.0.3:80");
+}
+
+#[test]
+fn a_name_is_asked_for_again_when_no_probe_can_connect_to_any_of_its_addresses() {
+    let refused = ProbeError::Connect("refused".into());
+    for (said, other, moves) in
+        [(&refused, &refused, true), (&refused, &ProbeError::Timeout, true), (&refused, &ProbeError::Status(500), false)]
+    {
+        let mut fixture = Fixture::probed(Some(health()));
+        fixture.pass(20_000);
+        fixture.says(addresses(&["10.0.0.3"]));
+        // One of the two is asked first, and then the other.
+        lock(&fixture.node.prober.answers).extend([Err(other.clone()), Err(said.clone())].into_iter().cycle().take(40));
+        fixture.pass(11_000);
+        assert_eq!(fixture.endpoints() == "10.0.0.3:80", moves, "{said} and {other}");
+    }
+}
+
+#[test]
+fn who_drains_says_nothing_of_whether_a_name_is_right() {
+    let mut fixture = Fixture::new();
+    fixture.pass(10_000);
+    let loads: Vec<_> = fixture.node.watch.roster().endpoints.iter().map(|watched| watched.load.clone()).collect();
+    fixture.node.watch.drain("orders.test@10.0.0.2:80", Drain::Begin { force: false }, fixture.now).expect("the other one is well");
+    loads[0].begin(fixture.now).failed(Failure::Connect, fixture.now);
     fixture.says(addresses(&["10.0.0.3"]));
     fixture.pass(1_000);
     assert_eq!(fixture.endpoints(), "10.0.0.3:80");

@@ -15,13 +15,13 @@ CONNECTIONS, BODY, PATIENCE = 50, b"x" * 1024, 10
 class Endpoint:
     """A process that answers every request with 200, or with 500 while it is sick."""
 
-    def __init__(self, port):
-        self.port = port
+    def __init__(self, port, host="127.0.0.1"):
+        self.host, self.port = host, port
         self.sick, self.asked = multiprocessing.Value("b", 0), multiprocessing.Value("L", 0)
         self.start()
 
     def start(self):
-        listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
+        listener = socket.create_server((self.host, self.port), backlog=1024)
         self.process = multiprocessing.Process(target=self.serve, args=(listener,), daemon=True)
         self.process.start()
         listener.close()

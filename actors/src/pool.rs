@@ -170,6 +170,15 @@ impl Pool {
         }
     }
 
+    /// Takes what there is after an [`Effect::Reap`] was done: connections that grow old together are closed together, and what
+    /// should always be there is opened again at once.
+    pub fn reaped(&mut self, seen: Seen, now: Instant) {
+        if self.phase == Phase::Serving {
+            self.seen = Seen { lost: self.seen.lost, ..seen };
+            self.open(now);
+        }
+    }
+
     /// One connection of an [`Effect::Open`] is there, or could not be opened.
     pub fn opened(&mut self, succeeded: bool, now: Instant, chance: u64) {
         self.opening = self.opening.saturating_sub(1);

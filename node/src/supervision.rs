@@ -190,9 +190,9 @@ impl Supervision {
         live.take_over(&self.ground.world);
         let endpoints = live.endpoints.load();
         for (at, upstream) in endpoints.upstreams.iter().enumerate() {
-            let (pool, balancer) = (live.service.pool, &endpoints.balancer);
-            // Who gets nothing by its weight or its configuration needs no connection ahead of demand.
-            let asked = balancer.level_of(at).is_some() && !endpoints.located[at].endpoint.drain;
+            let pool = live.service.pool;
+            // Who has no weight gets no requests, and needs no connection ahead of them.
+            let asked = endpoints.balancer.level_of(at).is_some();
             upstream.reconfigure(if asked { pool } else { PoolPolicy { warm: 0, ..pool } });
         }
         self.keep_pools(staff, &endpoints.upstreams, now, unattended);

@@ -99,6 +99,28 @@ impl Origin {
         Self::saying("200 OK", "ok").await
     }
 
+    /// Answers 200 at an address where another one may come after it, once it has let go of that.
+    pub async fn at(address: SocketAddr) -> Self {
+        let free = || {
+            let socket = TcpSocket::new_v4().ok()?;
+            // What is left of connections keeps nobody away who says the same.
+            socket.set_reuseaddr(true).ok()?;
+            socket.bind(address).ok()?;
+            socket.listen(4096).ok()
+        };
+        let listener = until_some("the address to be free", free).await;
+        Self::listening(
+            listener,
+            None,
+            Arc::new(|exchange: &mut Exchange| {
+                Box::pin(async move {
+                    exchange.body().await?;
+                    exchange.answer("200 OK", "", "ok").await
+                })
+            }),
+        )
+    }
+
     /// Origins that answer 200 at one port of 127.0.0.1, 127.0.0.2 and so on, as the hosts behind a name are.
     pub async fn siblings<const COUNT: usize>() -> [Self; COUNT] {
         let script: Arc<Script> = Arc::new(|exchange: &mut Exchange| {

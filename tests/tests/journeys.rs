@@ -14,6 +14,7 @@ mod journeys {
     mod deadlines;
     mod discovery;
     mod drain;
+    mod drained;
     mod endpoints;
     mod floods;
     mod forwarding;
@@ -21,6 +22,7 @@ mod journeys {
     mod h2;
     mod judging;
     mod limits;
+    mod locality;
     mod names;
     mod paths;
     mod peers;

@@ -88,16 +88,29 @@ impl Tending {
         }
         let seen = self.connections.seen();
         self.pool.observe(Seen { lost: seen.lost - self.lost_before, ..seen }, now);
-        for effect in self.pool.take_effects() {
-            match effect {
-                Effect::Open(count) => (0..count).for_each(|_| self.open(turn)),
-                Effect::Reap(reap) => self.connections.reap(reap),
-                Effect::CloseAll => self.connections.close_all(),
-            }
+        if self.perform(turn) {
+            self.pool.reaped(self.connections.seen(), now);
+            self.perform(turn);
         }
         if self.pool.phase() == Phase::Gone {
             self.connections.gone();
         }
+    }
+
+    /// Does what the brain wants. Returns whether idle connections were looked at, of which some may be closed now.
+    fn perform(&mut self, turn: &mut Turn<'_, Order>) -> bool {
+        let mut reaped = false;
+        for effect in self.pool.take_effects() {
+            match effect {
+                Effect::Open(count) => (0..count).for_each(|_| self.open(turn)),
+                Effect::Reap(reap) => {
+                    self.connections.reap(reap);
+                    reaped = true;
+                }
+                Effect::CloseAll => self.connections.close_all(),
+            }
+        }
+        reaped
     }
 
     fn open(&mut self, turn: &mut Turn<'_, Order>) {

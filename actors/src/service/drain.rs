@@ -59,10 +59,6 @@ impl Watch {
 impl Roster {
     /// Whether requests have somewhere to go without this endpoint: to another that has weight, stays, and is well.
     fn is_without(&self, endpoint: &Watched, now: Instant) -> bool {
-        let weightless = self.located.iter().all(|located| located.endpoint.weight == 0);
-        self.located.iter().zip(&self.endpoints).any(|(located, other)| {
-            let asked = weightless || located.endpoint.weight > 0;
-            asked && other.endpoint != endpoint.endpoint && !other.is_draining() && other.load.eligible(now)
-        })
+        self.asked().any(|other| other.endpoint != endpoint.endpoint && !other.is_draining() && other.load.eligible(now))
     }
 }

@@ -241,6 +241,12 @@ impl Load {
         self.flag(Flag::Draining, draining, now);
     }
 
+    /// Says whether the configuration takes it out of service. Balancers are told by themselves; here it only says whether it takes a
+    /// place of those that may be out.
+    pub(super) fn set_withdrawn(&self, withdrawn: bool) {
+        self.change(Bound::None, |standing| standing.flagged(Flag::Withdrawn, withdrawn));
+    }
+
     /// It has come to its service, now or again: its share may grow slowly.
     pub fn join(&self, now: Instant) {
         self.change(Bound::None, |standing| standing.flagged(Flag::Retired, false));

@@ -45,6 +45,15 @@ pub struct Watched {
     pub prober: Arc<dyn Prober>,
 }
 
+impl Roster {
+    /// Those that get requests by their weights: all of them, if none has any.
+    pub(super) fn asked(&self) -> impl Iterator<Item = &Watched> {
+        let weightless = self.located.iter().all(|located| located.endpoint.weight == 0);
+        let asked = move |located: &Located| weightless || located.endpoint.weight > 0;
+        self.located.iter().zip(&self.endpoints).filter(move |(located, _)| asked(located)).map(|(_, watched)| watched)
+    }
+}
+
 impl Watched {
     /// Whether it is leaving, by the configuration or by hand.
     pub fn is_draining(&self) -> bool {
@@ -106,7 +115,9 @@ impl Watch {
             failed: AtomicU64::new(0),
             ejections: Default::default(),
         };
-        watch.apply(&watch.roster.load());
+        let roster = watch.roster();
+        roster.endpoints.iter().for_each(|watched| watched.load.set_withdrawn(watched.drain));
+        watch.apply(&roster);
         Arc::new(watch)
     }
 
@@ -121,6 +132,7 @@ impl Watch {
             if watched.load.is_retired() {
                 watched.load.join(now);
             }
+            watched.load.set_withdrawn(watched.drain);
             watched.load.set_draining(wishes.contains(&watched.endpoint), now);
         }
         self.apply(&roster);
@@ -134,7 +146,7 @@ impl Watch {
     pub(super) fn apply(&self, roster: &Roster) {
         let service = &roster.service;
         self.breaker.renew(&service.breaker, service.outlier.as_ref());
-        let staying = roster.endpoints.iter().filter(|watched| !watched.is_draining()).count();
+        let staying = roster.asked().filter(|watched| !watched.is_draining()).count();
         self.breaker.set_endpoints(staying, service.spread.panic_threshold);
     }
 

@@ -92,8 +92,8 @@ impl Connections for Tended {
 
     fn policy(&self) -> PoolPolicy {
         let policy = self.upstream.policy();
-        // Who gets nothing new needs no connection ahead of demand.
-        if self.upstream.load.is_draining() { PoolPolicy { warm: 0, ..policy } } else { policy }
+        // Who gets nothing new needs no connection that carries nothing: what is open then tells what is left.
+        if self.upstream.load.is_leaving() { PoolPolicy { warm: 0, idle: Duration::ZERO, ..policy } } else { policy }
     }
 
     fn left(&self) -> Option<Instant> {

@@ -13,6 +13,8 @@ struct Scripted(Mutex<Script>);
 struct Script {
     seen: Seen,
     warm: usize,
+    /// Idle connections that have to go at the next look.
+    old: usize,
     left: Option<Instant>,
     done: Vec<&'static str>,
 }
@@ -52,6 +54,11 @@ impl Connections for Scripted {
     }
 
     fn reap(&self, _: Reap) {
+        let mut script = self.script();
+        let old = std::mem::take(&mut script.old);
+        script.seen.open -= old;
+        script.seen.idle -= old;
+        drop(script);
         self.did("reap");
     }
 
@@ -94,6 +101,17 @@ fn what_should_be_warm_is_opened_at_once() {
     let mut tended = Tended::new(Script { warm: 2, ..Script::default() }, epoch);
     assert_eq!(tended.tending.deadline(), Some(epoch));
     assert_eq!(tended.look(epoch, 8), ["open", "open"]);
+}
+
+#[test]
+fn what_grows_old_together_is_replaced_at_the_same_look() {
+    let epoch = epoch();
+    let seen = Seen { open: 2, idle: 2, streams: 1, ..Seen::default() };
+    let mut tended = Tended::new(Script { warm: 2, seen, ..Script::default() }, epoch);
+    assert_eq!(tended.look(epoch, 8), ["reap"]);
+    tended.connections.script().old = 2;
+    assert_eq!(tended.look(epoch + TICK, 8), ["reap", "open", "open"]);
+    assert_eq!(tended.look(epoch + TICK, 8), Vec::<&str>::new(), "those are on their way");
 }
 
 #[test]

@@ -63,6 +63,11 @@ impl Load {
         self.standing().has(Flag::Draining)
     }
 
+    /// Whether an operator or the configuration wants it to get no more requests.
+    pub fn is_leaving(&self) -> bool {
+        self.is_draining() || self.standing().has(Flag::Withdrawn)
+    }
+
     /// When it will be tried again, counted from now; `None` unless it is out for a time.
     pub fn out_for(&self, now: Instant) -> Option<Duration> {
         let (standing, stamp) = (self.standing(), self.stamp(now));

@@ -3,8 +3,8 @@
 //! An endpoint that is out has a time to come back. When it has passed, nobody has to do anything: from that instant
 //! the word means half-open, a stated number of requests may try the endpoint, and each of them takes its place in the word
 //! itself. The end of the time names the round, so that what comes late from an earlier round changes nothing.
-//! Beside that stand three flags, which only their owners raise and lower: drained by an operator, unhealthy by probes, and no
-//! member of its service any more.
+//! Beside that stand flags, which only their owners raise and lower: drained by an operator, unhealthy by probes, withdrawn by the
+//! configuration, and no member of its service any more.
 //!
 //! Everything here is a function from one word to the next; [`super::Load`] does the exchanging.
 
@@ -33,6 +33,7 @@ pub(super) enum Phase {
 pub(super) enum Flag {
     Draining,
     Unhealthy,
+    Withdrawn,
     Retired,
 }
 
@@ -71,7 +72,8 @@ const ADMITTED: Field = Field { shift: 5, bits: 6 };
 const PASSED: Field = Field { shift: 11, bits: 6 };
 /// How often it was out in a row, as of the stamp.
 const TIMES: Field = Field { shift: 17, bits: 7 };
-const WHY: Field = Field { shift: 24, bits: 8 };
+const WHY: Field = Field { shift: 24, bits: 4 };
+const WITHDRAWN: Field = Field { shift: 28, bits: 1 };
 /// In milliseconds since the epoch: when its time out ends, or, once it is in, when it came back.
 const STAMP: Field = Field { shift: 32, bits: 32 };
 
@@ -86,7 +88,7 @@ impl Standing {
     /// Whether it takes one of the places of those of a service that may be out. Who is leaving takes none, since the places are
     /// counted by those that stay.
     pub(super) fn is_counted(self) -> bool {
-        self.0 & (UNHEALTHY.mask() | OUT.mask()) != 0 && self.0 & (DRAINING.mask() | RETIRED.mask()) == 0
+        self.0 & (UNHEALTHY.mask() | OUT.mask()) != 0 && self.0 & (DRAINING.mask() | WITHDRAWN.mask() | RETIRED.mask()) == 0
     }
 
     pub(super) fn has(self, flag: Flag) -> bool {
@@ -208,6 +210,7 @@ impl Flag {
         match self {
             Self::Draining => DRAINING,
             Self::Unhealthy => UNHEALTHY,
+            Self::Withdrawn => WITHDRAWN,
             Self::Retired => RETIRED,
         }
     }

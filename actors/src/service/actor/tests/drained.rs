@@ -116,3 +116,31 @@ fn a_level_that_drains_leaves_its_share_to_the_next() {
     fixture.life.handle(Order::Look, &mut Turn::new(fixture.now, &|| 0, 64));
     assert_eq!(format!("{:?}", fixture.shares()), "0 100");
 }
+
+#[test]
+fn who_is_withdrawn_or_without_weight_takes_no_place_either() {
+    let fixture = Fixture::new(4, 4);
+    let now = fixture.now;
+    let withdrawn = |drain: bool| {
+        let mut roster = roster(&fixture.loads, &fixture.probers, 4, Some(health()), now);
+        roster.endpoints[0].drain = drain;
+        fixture.watch.follow(roster, now);
+        (fixture.watch.breaker().out(), fixture.watch.breaker().out_max())
+    };
+    assert_eq!(withdrawn(true), (0, 1));
+    fixture.loads[0].set_healthy(false, now);
+    assert_eq!(withdrawn(true), (0, 1), "whether it is stopped by now says nothing about the others");
+    assert_eq!(withdrawn(false), (1, 2));
+
+    let mut weighted = roster(&fixture.loads, &fixture.probers, 4, Some(health()), now);
+    let located = weighted.located.iter().enumerate().map(|(at, located)| {
+        let mut located = located.clone();
+        located.endpoint.weight = u32::from(at == 1);
+        located
+    });
+    weighted.located = located.collect();
+    fixture.watch.follow(weighted, now);
+    assert_eq!(fixture.watch.breaker().out_max(), 0, "one gets all requests, and is the last");
+    assert_eq!(fixture.order(1, GENTLY), Err(NotDrained::Last));
+    assert_eq!(fixture.order(2, GENTLY), Ok(true));
+}

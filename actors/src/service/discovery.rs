@@ -210,7 +210,10 @@ impl Discovery {
     }
 
     pub fn state(&self) -> State {
-        let trouble = self.lookups.values().filter_map(Lookup::trouble).min_by_key(|(since, _)| *since);
+        // What keeps old records in use counts before what brings none, and that a name has none of one family is the least.
+        let weight = |lookup: &Lookup| (lookup.records().is_empty(), lookup.standing() == Standing::Lacking);
+        let troubles = self.lookups.values().filter_map(|lookup| Some((weight(lookup), lookup.trouble()?)));
+        let trouble = troubles.min_by_key(|(weight, (since, _))| (*weight, *since)).map(|(_, trouble)| trouble);
         if !self.found.is_empty() {
             return match trouble {
                 Some((since, why)) if !self.is_complete() => State::Stale { since, why },

@@ -37,6 +37,7 @@ enum Verb {
 
 #[derive(clap::Args, Debug)]
 struct One {
+    /// The service that has it.
     service: String,
     /// As `shoal upstreams` shows it: its address and port, behind `NAME@` if it was found by a name.
     endpoint: String,

@@ -302,3 +302,32 @@ async fn a_node_that_leaves_stops_its_actors_even_those_that_stand_still() {
     }
     assert_eq!(within("the end of the node", gateway.drain(Duration::ZERO, Duration::from_secs(1))).await, 0);
 }
+
+#[tokio::test]
+async fn a_root_that_fails_again_and_again_is_named_as_the_reason_and_is_soon_back() {
+    let origin = Origin::ok().await;
+    let gateway = Gateway::start(&(format!("{ADMIN}{DRILLS}") + &in_front_of(&origin.url(), ""))).await;
+    let pool = format!("up/pool:{}", authority(&origin));
+    staffed(&gateway, &["up", &pool]).await;
+    let trickle = Trickle::start(&gateway);
+    for life in 1..=6 {
+        let killed = within("the root", async { while drill(&gateway, json!({ "actor": "root", "do": "kill" })).await.status != 202 {} });
+        killed.await;
+        within("the end of its life", async {
+            while actors(&gateway).await["root"]["incarnation"] == life && actors(&gateway).await["root"]["state"] == "running" {}
+        })
+        .await;
+    }
+    // The root may be left out of an id.
+    let refused = within("a refusal that says why", async {
+        loop {
+            let answer = drill(&gateway, json!({ "actor": "services/up/service", "do": "kill" })).await;
+            if answer.status == 409 && answer.text().contains("because `root` above it is down") {
+                return answer;
+            }
+        }
+    });
+    refused.await.refuses(409, "E9019");
+    staffed(&gateway, &["up", &pool]).await;
+    trickle.served_all().await;
+}

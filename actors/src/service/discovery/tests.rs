@@ -178,6 +178,29 @@ fn a_failure_keeps_the_last_addresses_for_as_long_as_it_lasts() {
 }
 
 #[test]
+fn what_is_told_of_a_name_is_what_is_wrong_with_it_and_not_that_it_has_one_family() {
+    let check = |known: &str, trouble: [&str; 2], expected: &str| {
+        let mut fixture = Fixture::addresses(Family::Auto);
+        if !known.is_empty() {
+            fixture.both(0.0, known, "none");
+        }
+        fixture.both(40.0, trouble[0], trouble[1]);
+        let (since, why) = match fixture.discovery.state() {
+            State::Stale { since, why } | State::Empty { since, why } => (since, why),
+            other => panic!("{known} {trouble:?}: {other:?}"),
+        };
+        assert_eq!(&*why, expected, "{known} {trouble:?}");
+        assert!(known.is_empty() || since == fixture.at(40.0), "{known} {trouble:?}: it has only been so since then");
+    };
+    check("10.0.0.1", ["fail", "none"], "SERVFAIL");
+    check("10.0.0.1", ["fail", "fail"], "SERVFAIL");
+    check("10.0.0.1", ["nx", "nx"], "the name does not exist");
+    check("", ["fail", "none"], "SERVFAIL");
+    check("", ["none", "fail"], "SERVFAIL");
+    check("", ["none", "none"], "the name has no such record");
+}
+
+#[test]
 fn a_name_that_is_gone_is_believed_to_be_after_a_while() {
     let mut fixture = Fixture::addresses(Family::Auto);
     fixture.both(0.0, "10.0.0.1", "none");

@@ -60,7 +60,7 @@ enum Verb {
     /// Break an actor on purpose, where the node allows it.
     #[command(subcommand)]
     Drill(drill::Verb),
-    /// Show the endpoints of every service, what is concluded of each, and why.
+    /// Show the endpoints of every service, what is concluded of each, and why; or take one out of service.
     Upstreams(upstreams::Args),
     /// Serve one target, without a file.
     Proxy(proxy::Args),

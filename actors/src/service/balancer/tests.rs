@@ -414,14 +414,14 @@ fn looking_takes_nobodys_turn() {
     }
 }
 
-/// Weight, eligible, tried, in flight, priority, drain.
-type Endpoint = (u32, bool, bool, usize, u16, bool);
+/// Weight, eligible, tried, in flight, priority, and whether it drains: not, by its configuration, or by hand.
+type Endpoint = (u32, bool, bool, usize, u16, u8);
 
 proptest! {
     #[test]
     fn the_best_standing_is_always_picked(
         method in 0..4usize,
-        endpoints in prop::collection::vec((0..4u32, any::<bool>(), any::<bool>(), 0..3usize, 0..3u16, any::<bool>()), 1..12),
+        endpoints in prop::collection::vec((0..4u32, any::<bool>(), any::<bool>(), 0..3usize, 0..3u16, 0..3u8), 1..12),
         decided: bool,
         slow: bool,
         key: Option<u64>,
@@ -431,7 +431,7 @@ proptest! {
         let mut fixture = Fixture::new(&methods()[method], &weights);
         let targets = endpoints.iter().enumerate().map(|(at, &(weight, .., priority, drain)): (usize, &Endpoint)| Target {
             rank: rank(priority),
-            drain,
+            drain: drain == 1,
             ..target(at as u64 + 1, weight, &fixture.loads[at])
         });
         fixture.balancer = Balancer::new(&methods()[method], &spread(), targets.collect(), fixture.now);
@@ -440,6 +440,7 @@ proptest! {
         let mut flights = Vec::new();
         for (at, (_, eligible, was_tried, in_flight, ..)) in endpoints.iter().enumerate() {
             fixture.loads[at].set_eligible(*eligible);
+            fixture.loads[at].set_draining(endpoints[at].5 == 2, fixture.now);
             tried = if *was_tried { tried.and(at) } else { tried };
             flights.extend((0..*in_flight).map(|_| fixture.loads[at].begin(fixture.now)));
         }
@@ -454,7 +455,8 @@ proptest! {
             let (weight, eligible, was_tried, _, _, drain) = endpoints[at];
             let weighted = weight > 0 || weights.iter().all(|weight| *weight == 0);
             let panicking = fixture.balancer.level_of(at).is_some_and(|level| shares.is_panicking(level));
-            (weighted, !drain, !drain && (eligible || panicking), !was_tried)
+            let stays = drain == 0;
+            (weighted, stays, stays && (eligible || panicking), !was_tried)
         };
         fixture.chance = mix(fixture.chance);
         let picked = fixture.balancer.pick(fixture.chance, fixture.now, key, tried).expect("there are endpoints");

@@ -30,8 +30,9 @@ HOSTS = [f"127.0.0.{last}" for last in range(11, 17)]
 LIVE = 3
 # So long after an answer has left an address out at most is it still asked: the time to live, and what a question takes.
 FORGOTTEN = TTL + 1.5
-# So long after a server is mended at most is its answer in use.
-LEARNT = 8
+# So long after a server is mended at most is its answer in use: whoever asks in vain waits longer each time, and it has failed for six
+# seconds.
+LEARNT = 20
 
 A, NOERROR, SERVFAIL, NXDOMAIN, REFUSED, TRUNCATED = 1, 0, 2, 3, 5, 0x200
 

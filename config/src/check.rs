@@ -3,6 +3,7 @@
 //! A part that has errors of its own still counts as defined, so that nothing is said twice. Every function here
 //! returns nothing where a problem has been reported, and goes on with the rest.
 
+mod cluster;
 mod discovery;
 mod edge;
 mod edits;
@@ -28,12 +29,14 @@ use std::{collections::HashMap, sync::Arc};
 pub(crate) fn check(roots: Vec<Root>, r: &mut Reader<'_>) -> Option<Gateway> {
     let main = roots.first()?.meta.at;
     let mut node = Vec::new();
+    let mut cluster = Vec::new();
     let mut admin = Vec::new();
     let mut telemetry = Vec::new();
     let mut drills = Vec::new();
     let (mut listen, mut service, mut limit, mut written) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for root in roots {
         node.extend(root.node);
+        cluster.extend(root.cluster);
         admin.extend(root.admin);
         telemetry.extend(root.telemetry);
         drills.extend(root.drills);
@@ -48,11 +51,13 @@ pub(crate) fn check(roots: Vec<Root>, r: &mut Reader<'_>) -> Option<Gateway> {
     let admin = single(admin, "[admin]", main, r);
     let telemetry = single(telemetry, "[telemetry]", main, r);
     let drills = single(drills, "[drills]", main, r);
+    let cluster = first(cluster, "[cluster]", r).map(|cluster| cluster::cluster(cluster, &node, r));
     let node = edge::node(node);
     let admin = edge::admin(admin, r);
     let telemetry = edge::telemetry(telemetry, r);
 
-    let bound = edge::bound(&listen);
+    let mut bound = edge::bound(&listen);
+    bound.extend(cluster.iter().flat_map(|(_, bind)| *bind));
 
     let mut known = Known {
         listeners: Definitions::new("listener", "[listen.NAME]", listen, r, edge::listener),
@@ -77,6 +82,10 @@ pub(crate) fn check(roots: Vec<Root>, r: &mut Reader<'_>) -> Option<Gateway> {
     Some(Gateway {
         revision: Revision("".into()),
         node,
+        cluster: match cluster {
+            Some((cluster, _)) => Some(cluster?),
+            None => None,
+        },
         listeners: known.listeners.into_values(),
         services: known.services.into_values(),
         limits: known.limits.into_values(),
@@ -85,16 +94,22 @@ pub(crate) fn check(roots: Vec<Root>, r: &mut Reader<'_>) -> Option<Gateway> {
         telemetry: telemetry?,
         drills: Drills { allow: drills.value.allow.value },
         files: Vec::new(),
+        sources: Vec::new(),
     })
 }
 
 /// A table that there is one of, or that is as if it were empty.
-fn single<T: Read>(mut tables: Vec<Spanned<T>>, name: &str, main: Span, r: &mut Reader<'_>) -> Spanned<T> {
+fn single<T: Read>(tables: Vec<Spanned<T>>, name: &str, main: Span, r: &mut Reader<'_>) -> Spanned<T> {
+    first(tables, name, r).unwrap_or_else(|| Spanned { value: r.absent(main), at: main })
+}
+
+/// A table that there is at most one of.
+fn first<T>(mut tables: Vec<Spanned<T>>, name: &str, r: &mut Reader<'_>) -> Option<Spanned<T>> {
     for again in tables.iter().skip(1) {
         let finding = r.found.error(codes::DUPLICATE_NAME, again.at, format!("{name} is written in two files"));
         finding.help("keep one of them").also(tables[0].at);
     }
-    if tables.is_empty() { Spanned { value: r.absent(main), at: main } } else { tables.swap_remove(0) }
+    (!tables.is_empty()).then(|| tables.swap_remove(0))
 }
 
 /// What a route may name.

@@ -13,6 +13,7 @@ pub struct Diff {
     /// Named ones; inline limits are part of their route.
     pub limits: Changes,
     pub node: bool,
+    pub cluster: bool,
     pub admin: bool,
     pub telemetry: bool,
     pub drills: bool,
@@ -34,6 +35,7 @@ pub fn diff(old: &Gateway, new: &Gateway) -> Diff {
         routes: changes(old.routes.iter(), new.routes.iter(), |it| it.id.as_str(), Route::same_as),
         limits: changes(old.limits.iter(), new.limits.iter(), |it| it.name.as_str(), Limit::same_as),
         node: old.node != new.node,
+        cluster: old.cluster != new.cluster,
         admin: old.admin != new.admin,
         telemetry: old.telemetry != new.telemetry,
         drills: old.drills != new.drills,
@@ -83,7 +85,8 @@ impl fmt::Display for Diff {
         let kinds = [("listeners", &self.listeners), ("services", &self.services), ("routes", &self.routes), ("limits", &self.limits)];
         let mut parts: Vec<String> =
             kinds.iter().filter(|(_, changes)| !changes.is_empty()).map(|(kind, changes)| format!("{kind}{changes}")).collect();
-        let single = [("node", self.node), ("admin", self.admin), ("telemetry", self.telemetry), ("drills", self.drills)];
+        let single =
+            [("node", self.node), ("cluster", self.cluster), ("admin", self.admin), ("telemetry", self.telemetry), ("drills", self.drills)];
         parts.extend(single.iter().filter(|(_, changed)| *changed).map(|(name, _)| name.to_string()));
         f.write_str(if parts.is_empty() { "nothing" } else { "" })?;
         f.write_str(&parts.join(", "))

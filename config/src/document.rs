@@ -70,6 +70,11 @@ impl Documents {
         &self.all[file as usize].path
     }
 
+    /// The file that was named first, and those that it includes.
+    pub(crate) fn sources(&self) -> Vec<(PathBuf, Arc<str>)> {
+        self.all.iter().map(|document| ((*document.path).clone(), Arc::clone(&document.text))).collect()
+    }
+
     pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
         self.all.iter().map(|document| &*document.text)
     }

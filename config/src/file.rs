@@ -5,6 +5,7 @@
 //! is wrong between the parts is the matter of `check`.
 
 pub(crate) mod choice;
+pub(crate) mod cluster;
 pub(crate) mod endpoint;
 pub(crate) mod judging;
 pub(crate) mod manual;
@@ -21,6 +22,7 @@ pub(crate) use reader::{Read, Reader, near, reason};
 
 use crate::{Family, KeyPart, LimitMode, Missing, Protocol, Rate, Ratio, Secret};
 use choice::{AccessLogChoice, BalanceChoice, TlsChoice};
+use cluster::{Advertised, ClusterName, SeedText};
 use endpoint::{EndpointChoice, EndpointScheme, EndpointUrl, HostChoice, LookupName, ServerName};
 use ipnet::IpNet;
 use judging::{BreakerTable, HealthTable, OutlierTable};
@@ -46,6 +48,8 @@ section! {
         include: List<Words> = [],
         /// What this node is.
         node: NodeTable,
+        /// The other nodes.
+        cluster: ClusterTable,
         /// Where callers come in: `[listen.NAME]`, as many as you like.
         listen: Named<ListenTable> = {},
         /// Where requests go: `[service.NAME]`.
@@ -100,6 +104,39 @@ section! {
         wait: Pause = "15s",
         /// How long requests in flight may take after that.
         bound: Pause = "30s",
+    }
+}
+
+section! {
+    /// The other nodes: how this one is found by them, finds them, and knows that it is them. A node without this section is alone.
+    ClusterTable {
+        /// What the cluster is called, the same on all of its nodes: lower-case letters, digits and `-`.
+        name: ClusterName = required,
+        /// Address and port where other nodes come in.
+        bind: SocketAddr = required,
+        /// The address that other nodes reach this one at; that of `bind` where absent. The port may be left out where it is the same.
+        advertise: Advertised,
+        /// Where other nodes may be found: `"host:port"`, `"dns:name:port"` for every address of a name, or `"srv:_name._tcp.domain"`.
+        /// One that is up is enough, and a node that has been in the cluster finds it without any.
+        join: List<SeedText> = [],
+        /// A join token, as `shoal cluster token` prints it, for a node that has no certificate yet.
+        token: Secret,
+        /// Certificates that come from elsewhere, in place of those that the cluster makes.
+        tls: ClusterTlsTable,
+        /// The keyring of the cluster, as `shoal keyring new` makes it, where `tls` is given. Nodes that join by a token get it with their certificate.
+        secrets: Secret,
+    }
+}
+
+section! {
+    /// A node's certificate from elsewhere. Changed files are read again without a restart.
+    ClusterTlsTable {
+        /// PEM file with the certificate and those that lead to its authority. Its SPIFFE id ends in the node's name, or its first DNS name is that.
+        cert: Input = required,
+        /// PEM file with the private key.
+        key: Input = required,
+        /// PEM file with the authorities that the nodes' certificates come from.
+        ca: Input = required,
     }
 }
 

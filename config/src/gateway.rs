@@ -3,10 +3,12 @@
 //! These are the nouns that the rest of the workspace speaks. Nothing here can be half-made: a [`Gateway`] comes
 //! out of `check` whole or not at all, and is never changed afterwards.
 
+mod cluster;
 mod describe;
 mod judging;
 mod route;
 
+pub use cluster::*;
 pub use judging::*;
 pub use route::*;
 
@@ -27,6 +29,8 @@ pub struct Gateway {
     /// Identifies this content: equal files give equal revisions on every node.
     pub revision: Revision,
     pub node: Node,
+    /// `None` where the node is alone.
+    pub cluster: Option<Cluster>,
     pub listeners: Vec<Arc<Listener>>,
     pub services: Vec<Arc<Service>>,
     /// The named limits; inline ones hang on their route.
@@ -37,6 +41,8 @@ pub struct Gateway {
     pub drills: Drills,
     /// Every file that was read for it, secrets included: what to watch for changes.
     pub files: Vec<PathBuf>,
+    /// What it was read from, as it was written: the file that was named and those that it includes, without what those refer to.
+    pub sources: Vec<(PathBuf, Arc<str>)>,
 }
 
 /// A hash over the content of a configuration, in hexadecimal.

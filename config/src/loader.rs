@@ -205,6 +205,7 @@ impl<'s> Loading<'s> {
         let gateway = gateway.filter(|_| sound).map(|mut gateway| {
             gateway.revision = Revision::of(self.reader.documents.texts());
             gateway.files.clone_from(&files);
+            gateway.sources = self.reader.documents.sources();
             gateway
         });
         let problems = self.reader.found.into_problems(&self.reader.documents);

@@ -62,3 +62,16 @@ name!(
     /// Names a listener, as in `[listen.NAME]`.
     ListenerName
 );
+
+/// Whether a text is one label of DNS in its one normal form: what clusters and regions are called, because it stands in certificates.
+pub fn is_dns_label(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=LABEL_MAX).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// Whether a text is labels with dots between, short enough to be what a node of a cluster is called.
+pub fn is_dns_name(text: &str) -> bool {
+    text.len() <= LABEL_MAX && text.split('.').all(is_dns_label)
+}
+
+const LABEL_MAX: usize = 63;

@@ -167,7 +167,7 @@ pub(super) fn is_authority(text: &str) -> bool {
 }
 
 /// A name, an IPv4 address, or an IPv6 address in brackets.
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     match text.strip_prefix('[') {
         Some(inner) => inner.strip_suffix(']').is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok()),
         None => pattern::is_host(&text.to_ascii_lowercase()),
@@ -179,7 +179,7 @@ fn is_host(text: &str) -> bool {
 pub(crate) struct LookupName(pub(crate) Arc<str>);
 
 impl LookupName {
-    fn is_valid(text: &str) -> bool {
+    pub(super) fn is_valid(text: &str) -> bool {
         let label = |label: &str| {
             (1..=63).contains(&label.len())
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))

@@ -1,7 +1,8 @@
 //! A gateway as JSON for those who operate it: what is in effect, and where each part was written. Secrets are masked.
 
 use crate::{
-    Action, Gateway, HeaderEdits, HostPattern, Matcher, PathPattern, PathRewrite, Route, Segment, Template, TemplatePart, ValueMatch,
+    Action, Gateway, HeaderEdits, HostPattern, Matcher, PathPattern, PathRewrite, Revision, Route, Segment, Template, TemplatePart,
+    ValueMatch,
 };
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
@@ -13,6 +14,7 @@ impl Gateway {
         json!({
             "revision": self.revision,
             "node": self.node,
+            "cluster": self.cluster,
             "listeners": self.listeners,
             "services": self.services,
             "limits": self.limits,
@@ -22,6 +24,33 @@ impl Gateway {
             "drills": self.drills,
             "files": self.files,
         })
+    }
+}
+
+impl Gateway {
+    /// A hash over what all nodes of a cluster should serve alike: services, limits and routes, wherever they are written.
+    /// What a node is, where it listens and who may operate it is its own.
+    pub fn common(&self) -> Revision {
+        let mut common = json!({
+            "services": self.services,
+            "limits": self.limits,
+            "routes": self.routes.iter().map(|route| route.describe()).collect::<Vec<_>>(),
+        });
+        forget_places(&mut common);
+        Revision::of(std::iter::once(common.to_string().as_str()))
+    }
+}
+
+/// Takes out where something is written, which may differ where all else is equal.
+fn forget_places(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            // Only a place has all three: what is called `place` by an operator stays.
+            members.retain(|name, value| !(name == "place" && value["line"].is_number() && value["column"].is_number()));
+            members.values_mut().for_each(forget_places);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_places),
+        _ => {}
     }
 }
 

@@ -83,6 +83,12 @@ codes! {
     /// The text cannot stand where it is meant to: a header's value with control characters, a host with a path, a path that does not
     /// begin with a slash.
     BAD_TEXT = "E1120";
+    /// Where other nodes may be found is written `host:port`, `dns:name:port` for every address of a name, or `srv:_name._tcp.domain`, whose
+    /// records bring their ports.
+    BAD_SEED = "E1121";
+    /// The names of a cluster and of its regions are labels of DNS: up to 63 lower-case letters, digits and `-`, which is neither first nor last. A
+    /// node's name may be several of them with dots between. They stand in certificates, where nothing else is compared safely.
+    BAD_LABEL = "E1122";
 
     /// A match is written `[METHOD[,METHOD] ][HOST]/PATH`. Any method and any host are written by leaving them out.
     BAD_MATCH = "E1201";
@@ -123,6 +129,10 @@ codes! {
     TIE = "E2041";
     /// The admin API off loopback needs TLS and a token of your own: whoever reaches it can read the configuration.
     ADMIN_EXPOSED = "E2051";
+    /// Other nodes would be told an address that reaches nobody, such as 0.0.0.0: that is where a node listens, not where it is.
+    UNREACHABLE_NODE = "E2052";
+    /// Every node of a cluster is known by its name, so each needs one of its own.
+    NAMELESS_NODE = "E2053";
 
     /// A file that the configuration needs could not be read. Relative paths start at the folder of the file that
     /// names them.
@@ -156,6 +166,9 @@ codes! {
     /// A route overrides some deadlines or retries for a split whose services differ in the others. The first service of the split
     /// fills them in for all.
     MIXED_SPLIT = "W4008";
+    /// A node of a cluster without `state_dir` forgets everything when it stops: its certificate, so that it needs a join token at every
+    /// start, and its peers, so that it finds them by `join` alone.
+    NO_MEMORY = "W4009";
 }
 
 #[cfg(test)]

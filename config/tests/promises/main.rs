@@ -1,6 +1,7 @@
 //! What the language of configuration promises to those who write it.
 
 mod changes;
+mod cluster;
 mod includes;
 mod judging;
 mod manual;

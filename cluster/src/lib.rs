@@ -5,6 +5,16 @@
 //! on a network and a clock that a seed decides.
 
 pub mod dns;
+pub mod gossip;
+pub mod health;
+pub mod keyring;
+pub mod member;
+pub mod peers;
+pub mod store;
+pub mod token;
+pub mod topology;
+pub mod trust;
+pub mod views;
 mod world;
 
 pub use world::*;

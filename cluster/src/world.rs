@@ -3,7 +3,7 @@
 //! Waiting is `tokio::time`, whose clock a simulation can turn; asking what time it is goes through [`World::now`].
 //! Nothing else in the workspace opens a socket or a file, reads a clock or draws a number.
 
-use crate::dns::{Absence, Answer, Question, RecordKind};
+use crate::dns::{Absence, Answer, Question, Record, RecordKind};
 use std::{
     future::Future,
     io,
@@ -71,13 +71,37 @@ pub trait Disk: Send + Sync + 'static {
     /// Replaces the whole file or leaves the old one: never half of each.
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()>;
 
+    /// As [`Disk::replace`], for what nobody but the node's own user may read.
+    fn replace_secret(&self, path: &Path, content: &[u8]) -> io::Result<()>;
+
     fn append(&self, path: &Path, content: &[u8]) -> io::Result<()>;
+
+    /// A file to be read and written anywhere in it. It and its folder are made where they are missing, readable by the node's
+    /// own user alone. It is ours until it is dropped: as long as somebody else has it open, this is `WouldBlock`. Where it may
+    /// not be written it is opened all the same, and writing fails.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
     /// What is in a folder, sorted by name.
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
 
     /// Something that differs whenever the file does, without reading it.
     fn stamp(&self, path: &Path) -> io::Result<Stamp>;
+}
+
+/// A file that is open. Every call may block.
+pub trait DiskFile: Send + Sync + 'static {
+    fn length(&self) -> io::Result<u64>;
+
+    /// Cuts the file, or makes it longer by zeros.
+    fn resize(&self, length: u64) -> io::Result<()>;
+
+    /// Fills `into`; what lies past the end is `UnexpectedEof`.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
+    fn write_at(&self, offset: u64, content: &[u8]) -> io::Result<()>;
+
+    /// Returns once everything that was written would survive a loss of power.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// When a file was last changed and how long it is.
@@ -129,6 +153,40 @@ pub async fn resolve(world: &dyn World, servers: &[SocketAddr], host: &str, port
     let absent = if unknown { "the name does not exist" } else { "the name has no addresses" };
     Err(failed.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, absent)))
 }
+
+/// Where the service of a name is (RFC 2782), the preferred ones first.
+pub async fn resolve_srv(world: &dyn World, servers: &[SocketAddr], name: &str) -> io::Result<Vec<SocketAddr>> {
+    let records = match world.lookup(servers, &Question { name: name.into(), kind: RecordKind::Srv }).await {
+        Answer::Records { records, .. } => records,
+        Answer::Nothing(Absence::NoName) => return Err(io::Error::new(io::ErrorKind::NotFound, "the name does not exist")),
+        Answer::Nothing(Absence::NoRecord) => return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no service")),
+        Answer::Failed(why) => return Err(io::Error::other(&*why)),
+    };
+    let mut places: Vec<(u16, Arc<str>, u16)> = records
+        .into_iter()
+        .filter_map(|record| match record {
+            Record::Srv { priority, port, target, .. } if &*target != "." => Some((priority, target, port)),
+            Record::Srv { .. } | Record::Address(_) => None,
+        })
+        .collect();
+    places.sort();
+    places.truncate(SRV_MAX);
+    let mut addresses = Vec::new();
+    let mut failed = None;
+    for (_, target, port) in places {
+        match resolve(world, servers, &target, port).await {
+            Ok(found) => addresses.extend(found),
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) if addresses.is_empty() => Err(error),
+        _ => Ok(addresses),
+    }
+}
+
+/// Targets of a service that are looked up.
+const SRV_MAX: usize = 64;
 
 /// The first answer, and the other: that one is waited for as long as the first has nothing to offer.
 async fn late(first: Answer, other: impl Future<Output = Answer>) -> Vec<Answer> {

@@ -4,6 +4,14 @@
 //! ```text
 //! keeper                    a task that the node's startup owns: starts the root, and starts it again
 //! └ root
+//!   ├ cluster               where there is a `[cluster]`: one duty for each thing that is done for it, all the time
+//!   │ ├ certificate         gets one by a token, and renews it
+//!   │ ├ door                lets peers in
+//!   │ ├ links               dials peers
+//!   │ ├ seeds               looks for nodes that are not known
+//!   │ ├ membership          gossips
+//!   │ ├ course              follows what gossip brings
+//!   │ └ news                tells what has changed about this node
 //!   ├ limits
 //!   │ ├ shard:00            eviction and reclaim of one part of the limits' keys
 //!   │ └ … shard:63
@@ -24,6 +32,7 @@
 //! business of the shell (`body/actor.rs`), and nothing else knows ractor but the supervisor's body and the keeper.
 
 pub mod body;
+pub mod duty;
 pub mod handles;
 pub mod inspect;
 pub mod keeper;

@@ -9,6 +9,7 @@ use cluster::{
 use serde_json::{Value, json};
 use shoal_actors::{
     body::{Body, Ground, Turn},
+    duty::{self, Duty},
     handles::{Full, Mailbox, Message, Reference, Refused},
     inspect::{ANSWER_WITHIN, Drill, Exit, Found, Id, Slot, Snapshot, State, Tree, View, look_into},
     keeper::Keeper,
@@ -576,4 +577,42 @@ async fn nothing_is_lost_between_threads() {
     assert_eq!((view.handled, view.depth), (2_000, 0), "a drill kills between two messages");
     assert!(view.restarts >= 1);
     house.keeper.stop().await;
+}
+
+/// Counts the times that it is taken up, and goes wrong when it is told to.
+struct Patrol {
+    rounds: AtomicU64,
+    wrong: tokio::sync::Notify,
+}
+
+impl Duty for Patrol {
+    fn perform(self: Arc<Self>) -> BoxFuture<'static, String> {
+        self.rounds.fetch_add(1, Relaxed);
+        Box::pin(async move {
+            self.wrong.notified().await;
+            "the lamp went out".into()
+        })
+    }
+
+    fn inspect(&self, _now: Instant) -> Value {
+        json!({ "rounds": self.rounds.load(Relaxed) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duty_that_could_not_be_gone_on_with_is_taken_up_again_and_says_why() {
+    let (house, _, branch) = House::with(Strategy::OneForOne, &[]);
+    let patrol = Arc::new(Patrol { rounds: AtomicU64::new(0), wrong: tokio::sync::Notify::new() });
+    branch.add(duty::child(&branch, "patrol", "duty", patrol.clone())).expect("the name is free");
+    a_while().await;
+    let slot = house.slot(&branch.id().child("patrol"));
+    assert_eq!((slot.view().state, patrol.rounds.load(Relaxed)), (State::Running, 1));
+    patrol.wrong.notify_waiters();
+    a_while().await;
+    let lives = slot.lives();
+    let ended = lives.first().and_then(|life| life.ended.as_ref()).map(|(_, exit)| exit.clone());
+    assert_eq!(ended, Some(Exit::Panicked { text: "the lamp went out".into(), during: "ended" }));
+    let Snapshot::Fresh(state) = look_into(&slot).await else { panic!("it does not answer") };
+    assert_eq!((slot.view().state, &state["rounds"]), (State::Running, &json!(2)));
+    assert!(state["performed_for_ms"].is_u64());
 }

@@ -60,6 +60,9 @@ pub struct Target {
 pub struct Rank {
     pub priority: u16,
     pub locality: Locality,
+    /// The nodes of its region say that it has too few usable endpoints: those of other regions that are as far away come
+    /// first. What is known here of the endpoint itself counts as it did.
+    pub doubted: bool,
 }
 
 /// Endpoints that a request has been sent to already. Past 128 endpoints, two that are 128 apart are not told apart,

@@ -86,7 +86,7 @@ fn written(endpoints: &[String], health: Option<HealthPolicy>) -> Arc<Service> {
 }
 
 fn roster(loads: &[Arc<Load>], probers: &[Arc<Scripted>], near: usize, health: Option<HealthPolicy>, now: Instant) -> Roster {
-    let rank = |at: usize| Rank { priority: u16::from(at >= near), locality: Locality::Zone };
+    let rank = |at: usize| Rank { priority: u16::from(at >= near), locality: Locality::Zone, doubted: false };
     let target = |(at, load): (usize, &Arc<Load>)| Target { weight: 1, id: at as u64, rank: rank(at), drain: false, load: load.clone() };
     let balancer = Balancer::new(&Balance::PeakEwma, &spread(), loads.iter().enumerate().map(target).collect(), now);
     let watched = |(at, (load, prober)): (usize, (&Arc<Load>, &Arc<Scripted>))| Watched {

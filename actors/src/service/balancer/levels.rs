@@ -218,7 +218,7 @@ mod tests {
             let numbers: Vec<u64> = level.split('/').map(|number| number.parse().expect("a number")).collect();
             let (healthy, total) = (numbers[0], numbers[numbers.len() - 1]);
             Capacity {
-                rank: Rank { priority, locality: Locality::Zone },
+                rank: Rank { priority, locality: Locality::Zone, doubted: false },
                 healthy,
                 staying: numbers[numbers.len() - 2].max(if numbers.len() == 2 { total } else { 0 }),
                 total,
@@ -347,7 +347,7 @@ mod tests {
             let capacities: Vec<Capacity> = (0..)
                 .zip(&levels)
                 .map(|(priority, (healthy, sick, leaving))| Capacity {
-                    rank: Rank { priority, locality: Locality::Region },
+                    rank: Rank { priority, locality: Locality::Region, doubted: false },
                     healthy: *healthy,
                     staying: healthy + sick,
                     total: (healthy + sick + leaving).max(1),
@@ -366,8 +366,8 @@ mod tests {
         #[test]
         fn nothing_oscillates_faster_than_the_hysteresis(steps in prop::collection::vec((1..20u64, 0..=10u64), 1..80)) {
             let epoch = epoch();
-            let near = |healthy| Capacity { healthy, total: 10, staying: 10, rank: Rank { priority: 0, locality: Locality::Zone } };
-            let far = Capacity { healthy: 1, total: 1, staying: 1, rank: Rank { priority: 1, locality: Locality::Zone } };
+            let near = |healthy| Capacity { healthy, total: 10, staying: 10, rank: Rank { priority: 0, locality: Locality::Zone, doubted: false } };
+            let far = Capacity { healthy: 1, total: 1, staying: 1, rank: Rank { priority: 1, locality: Locality::Zone, doubted: false } };
             let mut levels = Levels::new(policy(), &[near(0), far]);
             let mut history = vec![(epoch, 0)];
             let mut now = epoch;

@@ -26,7 +26,7 @@ fn target(id: u64, weight: u32, load: &Arc<Load>) -> Target {
 }
 
 fn rank(priority: u16) -> Rank {
-    Rank { priority, locality: Locality::Zone }
+    Rank { priority, locality: Locality::Zone, doubted: false }
 }
 
 fn hashing(bound: f64) -> Balance {
@@ -474,5 +474,25 @@ proptest! {
             let share = f64::from(weights[at]) / sum;
             prop_assert!(f64::from(fixture.loads[at].in_flight()) <= (bound * flights.len() as f64 * share + 1e-9).ceil());
         }
+    }
+}
+
+#[test]
+fn a_region_that_is_doubted_comes_after_others_and_before_what_is_known_to_be_broken() {
+    for balance in methods() {
+        let mut fixture = Fixture::new(&balance, &[1, 1, 1, 1]);
+        let targets = (0..4).map(|at| Target {
+            rank: Rank { priority: 0, locality: Locality::Elsewhere, doubted: at < 2 },
+            ..target(at as u64 + 1, 1, &fixture.loads[at])
+        });
+        fixture.balancer = Balancer::new(&balance, &spread(), targets.collect(), fixture.now);
+        let counts = fixture.counts(400);
+        assert_eq!(counts[..2], [0, 0], "{balance:?}: {counts:?}");
+        // What this node has met itself decides: those it finds broken are not asked, whatever their region says.
+        fixture.loads[2].set_healthy(false, fixture.now);
+        fixture.loads[3].set_healthy(false, fixture.now);
+        fixture.decide();
+        let counts = fixture.counts(400);
+        assert_eq!(counts[2..], [0, 0], "{balance:?}: {counts:?}");
     }
 }

@@ -147,7 +147,7 @@ fn play(seconds: u64, faults: &[(usize, Fault, u64, u64)]) -> (Vec<u64>, Vec<[u3
     let made = Arc::new(Breaker::new(&breaker(), Some(&outlier())));
     made.set_endpoints(5, Ratio(0.5));
     let loads = loads(&made, 5, start);
-    let rank = Rank { priority: 0, locality: Locality::Zone };
+    let rank = Rank { priority: 0, locality: Locality::Zone, doubted: false };
     let slow_start = SlowStart { window: Duration::from_secs(30), weight_min: Ratio(0.1) };
     let spread = SpreadPolicy { panic_threshold: Ratio(0.5), slow_start, spill: 1.4, hysteresis: Duration::from_secs(30) };
     let targets = loads.iter().zip(1..).map(|(load, id)| Target { weight: 1, id, rank, drain: false, load: Arc::clone(load) }).collect();

@@ -72,7 +72,7 @@ fn made(
     let target = |(at, watched): (usize, &Watched)| Target {
         weight: 1,
         id: at as u64,
-        rank: Rank { priority: 0, locality: Locality::Zone },
+        rank: Rank { priority: 0, locality: Locality::Zone, doubted: false },
         drain: false,
         load: watched.load.clone(),
     };

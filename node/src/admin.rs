@@ -1,7 +1,7 @@
 //! What operators may ask of a node, and who may ask.
 //!
 //! [`Admin::answer`] is a plain function from a request to an answer: the listener reads, this decides. It sees the
-//! node through [`Look`] only, and changes nothing but by drills and by taking endpoints out of service; even `explain` is a question. In the order of its doors:
+//! node through [`Look`] only, and changes nothing but what an operator orders by POST; even `explain` is a question. In the order of its doors:
 //! the name the node was called by, where a browser came from, the token, then the path, the method and the body.
 //!
 //! One page needs somebody who can wait: the state inside an actor has to be asked for. For that one the answer is a
@@ -12,6 +12,7 @@
 mod actors;
 mod doors;
 mod look;
+pub(crate) mod members;
 mod pages;
 mod refusal;
 pub(crate) mod serve;
@@ -20,6 +21,7 @@ mod target;
 mod upstreams;
 
 pub use doors::{Callers, Doors};
+pub use members::{Asked, Cluster, Place, Told, Whom};
 
 use self::{
     doors::Lockout,
@@ -79,6 +81,12 @@ pub trait Look: Send + Sync {
 
     /// Leaves a trace of a drill that was ordered.
     fn drilled(&self, id: &Id, what: &str);
+
+    /// The cluster that the node belongs to.
+    fn cluster(&self) -> Option<&dyn Cluster>;
+
+    /// Has the node leave, and returns its name. With `wait`, load balancers get the time to notice.
+    fn leave(&self, wait: bool) -> String;
 }
 
 /// How a node is.
@@ -123,6 +131,10 @@ pub enum Reply {
     Whole(Response<Bytes>),
     /// This actor is to be looked into, and what it says goes to [`Admin::tell`].
     Actor(Arc<Slot>),
+    /// This member is to be asked, and what it says goes to [`Admin::relay`].
+    Member(Asked),
+    /// Every member is to be asked whom it sees, and what they say goes to [`Admin::show`].
+    Views,
 }
 
 impl From<Response<Bytes>> for Reply {
@@ -142,7 +154,7 @@ impl Admin {
     pub fn answer(&self, head: &Parts, body: &Body, look: &dyn Look, now: Instant, request_id: &str) -> Reply {
         match self.decide(head, body, look, now) {
             Ok(Reply::Whole(response)) => Reply::Whole(finished(response, head, request_id)),
-            Ok(Reply::Actor(slot)) => Reply::Actor(slot),
+            Ok(waiting) => waiting,
             Err(refusal) => Reply::Whole(finished(refusal.response(request_id), head, request_id)),
         }
     }
@@ -165,21 +177,7 @@ impl Admin {
         if !(path == "/metrics" && self.doors.metrics_open) {
             self.check_token(&head.headers, now)?;
         }
-        let question = Question { head, body, look, query, now };
-        match Target::of(path)? {
-            Target::Metrics => question.metrics(),
-            Target::Routes => question.routes(),
-            Target::Route(id) => question.route(&id),
-            Target::Config => question.config(),
-            Target::Upstreams => question.upstreams(),
-            Target::Drain { service, endpoint } => question.drain(&service, &endpoint),
-            Target::Undrain { service, endpoint } => question.undrain(&service, &endpoint),
-            Target::Explain => question.explain(),
-            Target::Actors => question.actors(),
-            Target::Actor(id) => question.actor(&id),
-            Target::History(id) => question.history(&id),
-            Target::Drills => question.drill(),
-        }
+        Question { head, body, look, query, now }.answer(Target::of(path)?)
     }
 
     fn check_token(&self, headers: &HeaderMap, now: Instant) -> Result<(), Refusal> {
@@ -194,6 +192,32 @@ impl Admin {
         match lockout.observe(now) {
             None => Err(Refusal::WrongToken),
             Some(wait) => Err(Refusal::TooManyWrongTokens { wait }),
+        }
+    }
+}
+
+impl Question<'_> {
+    fn answer(self, target: Target) -> Answer {
+        match target {
+            Target::Metrics => self.metrics(),
+            Target::Routes => self.routes(),
+            Target::Route(id) => self.route(&id),
+            Target::Config => self.config(),
+            Target::Upstreams => self.upstreams(),
+            Target::Drain { service, endpoint } => self.drain(&service, &endpoint),
+            Target::Undrain { service, endpoint } => self.undrain(&service, &endpoint),
+            Target::Explain => self.explain(),
+            Target::Actors => self.actors(),
+            Target::Actor(id) => self.actor(&id),
+            Target::History(id) => self.history(&id),
+            Target::Drills => self.drill(),
+            Target::Members => self.members(),
+            Target::Member { name, page } => self.member(&name, page.as_deref()),
+            Target::Views => self.views(),
+            Target::Sees => self.sees(),
+            Target::Join => self.join(),
+            Target::Forget => self.forget(),
+            Target::Leave => self.leave(),
         }
     }
 }

@@ -6,21 +6,24 @@
 mod actors;
 mod ask;
 mod check;
+mod cluster;
 mod config;
 mod demo;
 mod drill;
 mod error;
 mod explain;
 mod health;
+mod keyring;
+mod members;
 mod proxy;
 mod run;
 mod upstreams;
 mod version;
 
 use crate::{StartError, world::RealWorld};
+use ::cluster::World;
 use ::config::{Problem, Severity};
 use clap::{Parser, Subcommand, ValueEnum};
-use cluster::World;
 use std::{
     collections::HashMap,
     ffi::OsString,
@@ -62,6 +65,22 @@ enum Verb {
     Drill(drill::Verb),
     /// Show the endpoints of every service, what is concluded of each, and why; or take one out of service.
     Upstreams(upstreams::Args),
+    /// Show the nodes of the cluster, as one of them knows them.
+    Members(members::Args),
+    /// Have a node ask another one for the cluster.
+    Join(members::Join),
+    /// Have a node leave at once; what is in flight ends first.
+    Leave(members::Leave),
+    /// Have a node leave so that load balancers notice in time.
+    Drain(members::Drain),
+    /// Forget members that will not come back.
+    ForceLeave(members::ForceLeave),
+    /// Make a cluster, and let nodes into it.
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
+    /// Look at the secrets that the nodes of a cluster share, and replace them one by one.
+    #[command(subcommand)]
+    Keyring(keyring::Verb),
     /// Serve one target, without a file.
     Proxy(proxy::Args),
     /// Ask whether a node is ready; for probes.
@@ -84,6 +103,8 @@ pub enum Exit {
     Errors = 3,
     /// A token was missing or wrong.
     Refused = 5,
+    /// What was waited for did not come about in time.
+    TimedOut = 7,
     /// The node that was asked does not answer.
     Unreachable = 8,
 }
@@ -160,6 +181,13 @@ impl Verb {
             Self::Actors(verb) => actors::perform(&verb, surroundings, terminal),
             Self::Drill(verb) => drill::perform(&verb, surroundings, terminal),
             Self::Upstreams(args) => upstreams::upstreams(&args, surroundings, terminal),
+            Self::Members(args) => members::members(&args, surroundings, terminal),
+            Self::Join(args) => members::join(&args, surroundings, terminal),
+            Self::Leave(args) => members::leave(&args, surroundings, terminal),
+            Self::Drain(args) => members::drain(&args, surroundings, terminal),
+            Self::ForceLeave(args) => members::force_leave(&args, surroundings, terminal),
+            Self::Cluster(verb) => cluster::perform(verb, surroundings, terminal),
+            Self::Keyring(verb) => keyring::perform(verb, surroundings, terminal),
             Self::Proxy(args) => proxy::proxy(&args, surroundings, terminal),
             Self::Health(args) => health::health(&args, surroundings, terminal),
             Self::Demo(args) => demo::demo(&args, surroundings, terminal),
@@ -232,6 +260,8 @@ impl From<StartError> for Failure {
         let code = match &error {
             StartError::Bind { .. } | StartError::Held { .. } => error::BIND,
             StartError::Tls { .. } => error::TLS,
+            StartError::Cluster(_) => error::CLUSTER,
+            StartError::Memory(_) => error::MEMORY,
         };
         Self { exit: Exit::Failed, code, message: error.to_string(), help: None }
     }

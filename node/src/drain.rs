@@ -19,6 +19,14 @@ pub(crate) enum Stage {
     Aborted,
 }
 
+/// How a node was told to leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leaving {
+    /// Load balancers get the time to notice.
+    Politely,
+    AtOnce,
+}
+
 #[derive(Default)]
 pub(crate) struct Drain {
     stage: AtomicU8,

@@ -2,10 +2,12 @@
 
 pub mod admin;
 pub mod cli;
+pub mod cluster;
 mod drain;
 pub mod explain;
 pub mod json;
 pub mod listener;
+mod memory;
 mod node;
 pub mod problem;
 mod rehearsal;
@@ -19,5 +21,7 @@ pub mod tls;
 mod upstream;
 pub mod world;
 
+pub use cluster::part::{Given, PartError};
+pub use drain::Leaving;
 pub use rehearsal::{Obstacle, Rehearsal, obstacles, rehearse};
-pub use startup::{Running, StartError, start};
+pub use startup::{Running, StartError, start, start_given};

@@ -1,7 +1,8 @@
 //! What all connections and requests of one node have in common.
 
 use crate::{
-    drain::{Drain, Stage},
+    cluster::part::Part,
+    drain::{Drain, Leaving, Stage},
     listener::{Census, Limits, LiveListener, Settings},
     request::Probe,
     snapshot::{LiveService, Snapshot},
@@ -19,7 +20,7 @@ use actors::{
     service::{Counted, LEVELS_MAX, Verdict},
 };
 use arc_swap::ArcSwap;
-use cluster::World;
+use cluster::{World, store::Memory};
 use config::ListenerName;
 use std::{
     collections::{BTreeMap, HashSet},
@@ -32,7 +33,7 @@ use std::{
 use tokio::sync::watch;
 
 /// What actors there may be.
-const CLASSES: [&str; 4] = ["pool", "service", "shard", "supervisor"];
+const CLASSES: [&str; 5] = ["duty", "pool", "service", "shard", "supervisor"];
 
 /// By name, and by the address as it is written: what the task that accepts there serves.
 pub(crate) type Listeners = BTreeMap<(ListenerName, SocketAddr), watch::Sender<Arc<LiveListener>>>;
@@ -54,6 +55,12 @@ pub(crate) struct Node {
     pub(crate) listeners: Mutex<Listeners>,
     pub(crate) drain: Drain,
     pub(crate) started: AtomicBool,
+    /// What an operator has asked for, to be done by whoever runs the node.
+    pub(crate) told_to_leave: watch::Sender<Option<Leaving>>,
+    /// In its cluster, if it belongs to one.
+    pub(crate) part: Option<Arc<Part>>,
+    /// What outlives the process, if there is a place for it.
+    pub(crate) memory: Option<Arc<Memory>>,
 }
 
 /// The numbers that the node counts whatever its revision.
@@ -134,6 +141,9 @@ impl Node {
             self.observe_service(live, &snapshot.gateway.node.region);
         }
         self.observe_actors();
+        if let Some(part) = &self.part {
+            part.observe(&self.metrics);
+        }
         for limited in snapshot.limits() {
             let counts = limited.policy.counts();
             let metrics = LimitMetrics::new(&self.metrics, limited.limit.name.as_str());

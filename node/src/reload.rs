@@ -244,6 +244,14 @@ mod tests {
             Err(io::ErrorKind::Unsupported.into())
         }
 
+        fn replace_secret(&self, _: &Path, _: &[u8]) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn open(&self, _: &Path) -> io::Result<Box<dyn cluster::DiskFile>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
         fn append(&self, _: &Path, _: &[u8]) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }

@@ -21,7 +21,7 @@ use actors::{
 };
 use arc_swap::ArcSwap;
 use cluster::World;
-use config::{Action, Gateway, KeyPart, LimitMode, Node, Redirect, Respond, Route, RouteTable, Service, ServiceName};
+use config::{Action, Gateway, KeyPart, LimitMode, Locality, Node, Redirect, Respond, Route, RouteTable, Service, ServiceName};
 use http::HeaderValue;
 use std::{
     collections::{HashMap, HashSet},
@@ -214,20 +214,25 @@ impl Endpoints {
     fn new(located: Arc<[Located]>, site: &Site<'_>, before: Option<&Self>) -> Self {
         let Site { service, tls, breaker, upstreams, node, now } = *site;
         let adopt = |located: &Located| upstreams.adopt(service, located, tls.filter(|_| located.endpoint.tls).cloned(), breaker, now);
-        let upstreams: Vec<_> = located.iter().map(adopt).collect();
+        let rank = |located: &Located| {
+            let locality = located.endpoint.locality(node);
+            let doubted = locality == Locality::Elsewhere && upstreams.doubts(service, located.endpoint.region.as_ref());
+            Rank { priority: located.endpoint.priority, locality, doubted }
+        };
+        let made: Vec<_> = located.iter().map(adopt).collect();
         let target = |(located, upstream): (&Located, &Arc<Upstream>)| Target {
             weight: located.endpoint.weight,
             id: identity(&located.name()),
-            rank: Rank { priority: located.endpoint.priority, locality: located.endpoint.locality(node) },
+            rank: rank(located),
             drain: located.endpoint.drain,
             load: upstream.load.clone(),
         };
-        let targets = located.iter().zip(&upstreams).map(target).collect();
+        let targets = located.iter().zip(&made).map(target).collect();
         let balancer = Balancer::new(&service.balance, &service.spread, targets, now);
         if let Some(before) = before {
             balancer.adopt(&before.balancer, now);
         }
-        Self { located, upstreams, balancer: Arc::new(balancer) }
+        Self { located, upstreams: made, balancer: Arc::new(balancer) }
     }
 
     fn roster(&self, service: &Arc<Service>, world: &Arc<dyn World>) -> Roster {

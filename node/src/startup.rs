@@ -3,8 +3,10 @@
 
 use crate::{
     admin::serve,
-    drain::{Drain, Stage},
+    cluster::part::{Given, Part, PartError},
+    drain::{Drain, Leaving, Stage},
     listener::{self, LiveListener, Settings},
+    memory::Kept,
     node::{Node, Numbers},
     snapshot::{Fnv, Lasting, PrepareError, Snapshot},
     supervision::{self, Supervision},
@@ -21,7 +23,10 @@ use actors::{
     limiter::{self, Limiter},
 };
 use arc_swap::ArcSwap;
-use cluster::{World, offload};
+use cluster::{
+    World, offload,
+    store::{Memory, StoreError},
+};
 use config::{Diff, Gateway, ListenerName};
 use std::{
     error::Error,
@@ -57,6 +62,9 @@ pub enum StartError {
         address: SocketAddr,
         error: io::Error,
     },
+    Cluster(PartError),
+    /// Another node remembers in the same folder.
+    Memory(StoreError),
     /// The node itself listens on what a reload would have it listen on otherwise.
     Held {
         part: String,
@@ -68,6 +76,8 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Cluster(error) => write!(f, "{error}"),
+            Self::Memory(error) => write!(f, "[node] state_dir: {error}"),
             Self::Tls { part, error } => write!(f, "{part}: {error}"),
             Self::Bind { part, address, error } if error.kind() == io::ErrorKind::AddrInUse => {
                 write!(f, "{part}: {address} is in use by another process; stop it or bind elsewhere")
@@ -104,6 +114,11 @@ pub struct Running {
 
 /// Starts a node. When this returns, every address is bound and answers.
 pub async fn start(world: Arc<dyn World>, gateway: Gateway) -> Result<Running, StartError> {
+    start_given(world, gateway, Given::default()).await
+}
+
+/// As [`start`], with what is not written into a configuration.
+pub async fn start_given(world: Arc<dyn World>, gateway: Gateway, given: Given) -> Result<Running, StartError> {
     let gateway = Arc::new(gateway);
     let metrics = Arc::new(Metrics::new(gateway.telemetry.max_series));
     let seed = (u128::from(world.chance()) << 64 | u128::from(world.chance())).to_le_bytes();
@@ -140,6 +155,8 @@ pub async fn start(world: Arc<dyn World>, gateway: Gateway) -> Result<Running, S
         None => None,
     };
 
+    let memory = remember(&world, &gateway).await?;
+    let part = Part::begin(&world, &gateway, &given, memory.as_ref()).await.map_err(StartError::Cluster)?;
     let numbers = Numbers::new(&metrics, &*world);
     let threads = gateway.node.workers.unwrap_or(8);
     let access_log = AccessLog::new(threads, numbers.node.access_log_dropped.clone());
@@ -158,6 +175,9 @@ pub async fn start(world: Arc<dyn World>, gateway: Gateway) -> Result<Running, S
         listeners: Default::default(),
         drain: Drain::default(),
         started: AtomicBool::new(false),
+        told_to_leave: watch::Sender::new(None),
+        part,
+        memory,
     });
     node.numbers.revision(&gateway.revision, settings.iter().filter_map(|settings| settings.tls.as_deref()));
     for (settings, bound_as, socket) in sockets {
@@ -177,6 +197,10 @@ pub async fn start(world: Arc<dyn World>, gateway: Gateway) -> Result<Running, S
         async move { node.access_log.run(&*node.world, complain).await }
     }));
     attend(&node);
+    keep(&node, &gateway).await;
+    if let Some(part) = &node.part {
+        supervision::complain(&node.supervision.take_part(&node, part));
+    }
     let keeper = node.supervision.start();
     node.started.store(true, SeqCst);
     Ok(Running { node, admin, admin_token, tasks, keeper, applying: tokio::sync::Mutex::new(()) })
@@ -187,6 +211,13 @@ impl Running {
     pub fn addresses(&self) -> Vec<(ListenerName, SocketAddr)> {
         let listeners = self.node.listeners();
         listeners.values().map(|serves| serves.borrow().clone()).map(|live| (live.name.clone(), live.address)).collect()
+    }
+
+    /// What the cluster is called, where other nodes reach this one, and where that is bound.
+    pub fn cluster(&self) -> Option<(Arc<str>, SocketAddr, SocketAddr)> {
+        let part = self.node.part.as_ref()?;
+        let (advertised, bound) = part.addresses();
+        Some((part.name().clone(), advertised, bound))
     }
 
     pub fn admin_address(&self) -> Option<SocketAddr> {
@@ -204,6 +235,13 @@ impl Running {
 
     pub fn world(&self) -> &Arc<dyn World> {
         &self.node.world
+    }
+
+    /// Returns when an operator has told the node to leave: then it should be drained.
+    pub async fn told_to_leave(&self) -> Leaving {
+        let mut told = self.node.told_to_leave.subscribe();
+        let leaving = told.wait_for(Option::is_some).await.ok().and_then(|leaving| *leaving);
+        leaving.expect("the node holds the sender, and is held by this")
     }
 
     /// Connections that are open, on all listeners.
@@ -279,6 +317,7 @@ impl Running {
             listen(node, settings, bound_as, socket);
         }
         node.numbers.revision(&gateway.revision, settings.iter().filter_map(|settings| settings.tls.as_deref()));
+        keep(node, &gateway).await;
         // Places for thousands of services take a while, and freeing thousands of routes is as long as making them.
         offload(&*node.world, {
             let node = node.clone();
@@ -356,6 +395,9 @@ impl Running {
         node.leave(Stage::Closed);
         self.deserted(bound).await;
         let cut_off = node.census.total();
+        if let Some(part) = &node.part {
+            part.leave().await;
+        }
         node.leave(Stage::Aborted);
         // Those that were cut off have a line in the access log too, which they write as they end.
         self.deserted(LAST_LINES).await;
@@ -384,11 +426,33 @@ impl Running {
     }
 }
 
+/// What the node remembers, if it has a place for it.
+async fn remember(world: &Arc<dyn World>, gateway: &Gateway) -> Result<Option<Arc<Memory>>, StartError> {
+    if gateway.node.state_dir.is_none() && gateway.cluster.is_none() {
+        return Ok(None);
+    }
+    let (disk, folder) = (world.disk(), gateway.node.state_dir.clone());
+    let opened = offload(&**world, move || Memory::open(disk, folder.as_deref())).await;
+    opened.map(|memory| Some(Arc::new(memory))).map_err(StartError::Memory)
+}
+
 /// Says on standard error what nobody else would hear of.
 fn complain(error: &io::Error) {
     use std::io::Write;
     // Where standard error is gone too there is nobody left to tell.
     let _ = writeln!(io::stderr(), "access log: {error}; lines are dropped and counted until it can be written again");
+}
+
+/// Remembers what serves, for a start at which its files are gone or broken.
+async fn keep(node: &Arc<Node>, gateway: &Gateway) {
+    let (Some(memory), Some(kept)) = (&node.memory, Kept::of(gateway)) else { return };
+    let memory = memory.clone();
+    let kept = offload(&*node.world, move || memory.keep_configuration(&kept.written())).await;
+    if let Err(error) = kept {
+        use std::io::Write;
+        // Where standard error is gone too there is nobody left to tell.
+        let _ = writeln!(io::stderr(), "memory: {error}; the configuration is served, and would be forgotten if its files were lost");
+    }
 }
 
 /// Sees to it that whatever the revision names is looked after, and says on standard error what is not.

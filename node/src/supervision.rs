@@ -11,7 +11,7 @@ mod outside;
 mod place;
 
 use self::{outside::Outward, place::Place};
-use crate::{node::Node, snapshot::LiveService, upstream::Upstream};
+use crate::{cluster::part::Part, node::Node, snapshot::LiveService, upstream::Upstream};
 use actors::{
     body::Ground,
     handles::Reference,
@@ -92,6 +92,13 @@ impl Supervision {
         }
         let ground = Ground { world, tree: Arc::new(Tree::new()) };
         Arc::new(Self { ground, root, services, staffed: Mutex::default() })
+    }
+
+    /// Gives a node's part in its cluster those who do it.
+    pub(crate) fn take_part(&self, node: &Arc<Node>, part: &Arc<Part>) -> Vec<Unattended> {
+        let cluster = Branch::new(self.root.id().child("cluster"), Policy { stop_within: STOP_GROUP, ..Policy::default() });
+        let added = part.attend(node, &cluster).and_then(|()| self.root.add(Child::supervisor(&cluster)));
+        added.err().map(|why| Unattended { id: cluster.id().clone(), why }).into_iter().collect()
     }
 
     pub(crate) fn start(&self) -> Keeper {
@@ -183,6 +190,22 @@ impl Supervision {
             }
         }
         Ok(drained)
+    }
+
+    /// Orders the endpoints of these services anew, because other regions are thought of differently.
+    pub(crate) fn reorder(self: &Arc<Self>, node: &Node, services: &BTreeSet<Arc<str>>) -> Vec<Unattended> {
+        let now = self.ground.world.now();
+        let mut unattended = Vec::new();
+        let mut staffed = self.staffed();
+        let snapshot = node.snapshot.load_full();
+        for live in snapshot.services.iter().filter(|live| services.contains(live.service.name.as_str())) {
+            let located = live.endpoints.load().located.clone();
+            live.locate(located, &node.upstreams, &snapshot.gateway.node, now);
+            if let Some(staff) = staffed.get_mut(&live.service.name) {
+                self.keep(staff, live, now, &mut unattended);
+            }
+        }
+        unattended
     }
 
     /// Brings what is watched, and the pools, in step with the endpoints.

@@ -22,9 +22,10 @@ pub(crate) use probe::Probing;
 use self::resolve::NameServers;
 use crate::tls::UpstreamTls;
 use actors::service::{Breaker, Load, names::Located};
+use arc_swap::ArcSwap;
 use config::{Endpoint, EndpointTls, Protocol, Service, ServiceName};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     sync::{
         Arc, Mutex, Weak,
@@ -51,11 +52,21 @@ pub(crate) struct Upstreams {
     // Weak: an upstream that no revision and no request uses any more closes its connections by itself.
     known: Mutex<HashMap<Key, Weak<Upstream>>>,
     pub(crate) name_servers: NameServers,
+    /// Regions whose members say that a service is unwell there, by service.
+    pub(crate) doubted: ArcSwap<Doubts>,
     /// Seconds, by which the age of connections is told, so that giving one back needs no clock.
     tick: Arc<AtomicU32>,
 }
 
+/// By the name of the service.
+pub(crate) type Doubts = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
+
 impl Upstreams {
+    /// Whether this region's endpoints of the service come after those of others that are as far away.
+    pub(crate) fn doubts(&self, service: &Service, region: Option<&Arc<str>>) -> bool {
+        region.is_some_and(|region| self.doubted.load().get(service.name.as_str()).is_some_and(|regions| regions.contains(region)))
+    }
+
     /// The upstream of an endpoint: the one already there, or a new one without connections.
     ///
     /// `tls` is there where the endpoint speaks it; `breaker` is the service's, and judges what is new.

@@ -4,7 +4,7 @@
 
 use crate::upstream::resolve;
 use cluster::{
-    BoxFuture, BoxStream, Disk, Listener, Stamp, World,
+    BoxFuture, BoxStream, Disk, DiskFile, Listener, Stamp, World,
     dns::{Answer, Question},
 };
 use std::{
@@ -12,7 +12,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io::{self, Read as _, Write as _},
     net::SocketAddr,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -181,6 +181,53 @@ const FILE_MAX: u64 = 64 << 20;
 
 struct RealDisk;
 
+/// The permissions of a file with secrets in it.
+const OWNER_ALONE: u32 = 0o600;
+
+/// Where a file is written before it takes the place of another.
+fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    beside.into()
+}
+
+fn replace(path: &Path, content: &[u8], how: &std::fs::OpenOptions) -> io::Result<()> {
+    let beside = beside(path);
+    let mut file = how.open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    // The rename itself is durable only once its folder is.
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => std::fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+struct RealFile(std::fs::File);
+
+impl DiskFile for RealFile {
+    fn length(&self) -> io::Result<u64> {
+        self.0.metadata().map(|meta| meta.len())
+    }
+
+    fn resize(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(into, offset)
+    }
+
+    fn write_at(&self, offset: u64, content: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(content, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
 impl Disk for RealDisk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
@@ -192,17 +239,39 @@ impl Disk for RealDisk {
     }
 
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".new");
-        let mut file = std::fs::File::create(&beside)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)?;
-        // The rename itself is durable only once its folder is.
-        match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            Some(folder) => std::fs::File::open(folder)?.sync_all(),
-            None => Ok(()),
+        replace(path, content, std::fs::OpenOptions::new().write(true).create(true).truncate(true))
+    }
+
+    fn replace_secret(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        // What an earlier attempt left beside it may be readable by others.
+        match std::fs::remove_file(beside(path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
+        replace(path, content, std::fs::OpenOptions::new().write(true).create_new(true).mode(OWNER_ALONE))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
+            && !folder.exists()
+        {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let opened = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(OWNER_ALONE).open(path);
+        let file = match opened {
+            Err(error) if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => {
+                std::fs::File::open(path).map_err(|_| error)?
+            }
+            opened => opened?,
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            // Some network file systems have no locks. There it is up to the operator to give each node a folder of its own.
+            Err(std::fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        }
+        Ok(Box::new(RealFile(file)))
     }
 
     fn append(&self, path: &Path, content: &[u8]) -> io::Result<()> {
@@ -219,5 +288,44 @@ impl Disk for RealDisk {
         let meta = std::fs::metadata(path)?;
         let modified = meta.modified()?.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Ok(Stamp { modified, length: meta.len(), identity: meta.ino() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn files_with_secrets_are_for_their_owner_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (opened, replaced) = (folder.path().join("state/node.redb"), folder.path().join("root.key"));
+        drop(RealDisk.open(&opened).expect("a file"));
+        // What lies there from an attempt that was broken off is not written into.
+        std::fs::write(folder.path().join("root.key.new"), "old").expect("a file");
+        RealDisk.replace_secret(&replaced, b"secret").expect("a file");
+        assert_eq!((mode(&opened), mode(&replaced), mode(opened.parent().expect("a folder"))), (0o600, 0o600, 0o700));
+        assert_eq!(RealDisk.read(&replaced).expect("a file"), b"secret");
+    }
+
+    #[test]
+    fn an_open_file_belongs_to_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("node.redb");
+        let file = RealDisk.open(&path).expect("a file");
+        assert_eq!(RealDisk.open(&path).err().map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
+        file.write_at(3, b"abc").expect("a file that can be written");
+        let mut read = [0; 6];
+        file.read_at(0, &mut read).expect("six bytes");
+        assert_eq!(&read, b"\0\0\0abc");
+        assert_eq!(file.read_at(1, &mut read).expect_err("only five").kind(), io::ErrorKind::UnexpectedEof);
+        file.resize(1).expect("a file that can be cut");
+        assert_eq!(file.length().expect("a length"), 1);
+        drop(file);
+        assert!(RealDisk.open(&path).is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! What of a node its admin may see.
 
-use super::{Health, Look, upstreams};
-use crate::{explain, node::Node, snapshot::LiveService};
+use super::{Cluster, Health, Look, upstreams};
+use crate::{drain::Leaving, explain, node::Node, snapshot::LiveService};
 use actors::{
     inspect::{Found, Id, View},
     service::{Drain, Drained, NotDrained},
@@ -81,5 +81,14 @@ impl Look for Node {
     fn drilled(&self, id: &Id, what: &str) {
         // Where standard error is gone, the story of the actor still tells.
         let _ = writeln!(io::stderr(), "drill: {what} {id}");
+    }
+
+    fn cluster(&self) -> Option<&dyn Cluster> {
+        self.part.as_deref().map(|part| part as &dyn Cluster)
+    }
+
+    fn leave(&self, wait: bool) -> String {
+        self.told_to_leave.send_replace(Some(if wait { Leaving::Politely } else { Leaving::AtOnce }));
+        self.snapshot.load().gateway.node.name.to_string()
     }
 }

@@ -56,6 +56,24 @@ pub(super) enum Refusal {
         /// The highest one above it that does not run either.
         above: Option<Above>,
     },
+    NoCluster,
+    NoMember {
+        name: String,
+    },
+    /// Nobody is in that region.
+    NoRegion {
+        name: String,
+    },
+    /// A member that did not answer, and since when it has not been seen.
+    Unreachable {
+        member: String,
+        why: String,
+        gone: Option<Duration>,
+    },
+    /// Nobody who is alive is forgotten.
+    Alive {
+        names: String,
+    },
     NoService {
         service: String,
     },
@@ -105,6 +123,10 @@ impl Refusal {
             Self::NoActor { .. } => (StatusCode::NOT_FOUND, "E9017"),
             Self::ActorGone { .. } => (StatusCode::GONE, "E9018"),
             Self::NobodyThere { .. } => (StatusCode::CONFLICT, "E9019"),
+            Self::NoCluster => (StatusCode::NOT_FOUND, "E9030"),
+            Self::NoMember { .. } | Self::NoRegion { .. } => (StatusCode::NOT_FOUND, "E9031"),
+            Self::Unreachable { .. } => (StatusCode::GATEWAY_TIMEOUT, "E9032"),
+            Self::Alive { .. } => (StatusCode::CONFLICT, "E9033"),
             Self::NoService { .. } => (StatusCode::NOT_FOUND, "E9020"),
             Self::NoEndpoint { .. } => (StatusCode::NOT_FOUND, "E9021"),
             Self::LastEndpoint { .. } => (StatusCode::CONFLICT, "E9022"),
@@ -133,6 +155,10 @@ impl Refusal {
             Self::NoActor { .. } => "there is no such actor",
             Self::ActorGone { .. } => "the actor has left the tree",
             Self::NobodyThere { .. } => "the actor is not running",
+            Self::NoCluster => "this node is in no cluster",
+            Self::NoMember { .. } | Self::NoRegion { .. } => "there is no such member",
+            Self::Unreachable { .. } => "the member cannot be reached",
+            Self::Alive { .. } => "nobody who is alive is forgotten",
             Self::NoService { .. } => "there is no such service",
             Self::NoEndpoint { .. } => "the service has no such endpoint",
             Self::LastEndpoint { .. } => "no other endpoint is well",
@@ -152,6 +178,16 @@ impl Refusal {
             Self::ActorGone { id, ended } => {
                 let ended = ended.as_ref().map(|ended| format!("; it ended: {ended}")).unwrap_or_default();
                 Some(format!("`{id}` was looked after until the configuration named it no more{ended}"))
+            }
+            Self::NoCluster => Some("write `[cluster]` into its file and start it again".into()),
+            Self::NoMember { name } => Some(format!("nobody here is called `{name}`; /v1/members lists all")),
+            Self::NoRegion { name } => Some(format!("nobody here is in the region `{name}`; /v1/members lists all")),
+            Self::Unreachable { member, why, gone } => {
+                let gone = gone.map(|gone| format!("; not seen for {} s", gone.as_secs())).unwrap_or_default();
+                Some(format!("`{member}` did not answer: {why}{gone}"))
+            }
+            Self::Alive { names } => {
+                Some(format!("still alive: {names}; each can be told to leave by its own admin listener: `shoal leave --admin ADDR`"))
             }
             Self::NobodyThere { id, state, above: None } => Some(format!("`{id}` is {state}; wait until it runs again")),
             Self::NobodyThere { id, state, above: Some(Above { id: reason, state: theirs, again }) } => {

@@ -1,6 +1,6 @@
 //! The admin listener: a small server of its own, so that nothing that callers do can keep operators out.
 
-use super::{Admin, BODY_MAX, Body, Callers, Doors, Reply};
+use super::{Admin, BODY_MAX, Body, Callers, Doors, Reply, Told, actors::told, members::answer_peer as decide_for_peer};
 use crate::{drain::Stage, node::Node, telemetry::request_id::RequestId, tls::ServerTls};
 use actors::inspect::look_into;
 use bytes::Bytes;
@@ -115,6 +115,38 @@ async fn answer(desk: Arc<Desk>, request: Request<Incoming>) -> Response<Full<By
             let state = look_into(&slot).await;
             desk.admin.tell(&head, &slot, &state, world.now(), request_id.as_str())
         }
+        Reply::Views => {
+            let views = match &desk.node.part {
+                Some(part) => part.views().await,
+                None => unreachable!("views are asked for where there is a cluster"),
+            };
+            desk.admin.show(&head, &views, request_id.as_str())
+        }
+        Reply::Member(asked) => {
+            let told = match &desk.node.part {
+                Some(part) => part.ask(&asked).await,
+                None => Told::Unreachable { why: "this node is in no cluster".into(), gone: None },
+            };
+            desk.admin.relay(&head, &asked, told, request_id.as_str())
+        }
     };
     response.map(Full::new)
+}
+
+/// What a peer is answered, who reads the pages of this node.
+pub(crate) async fn answer_peer(node: &Arc<Node>, path: String, query: String, request_id: RequestId) -> Response<Bytes> {
+    let world = node.world.clone();
+    let reply = offload(&*world, {
+        let node = node.clone();
+        move || decide_for_peer(&path, &query, &*node, node.world.now(), request_id.as_str())
+    })
+    .await;
+    match reply {
+        Reply::Whole(response) => response,
+        Reply::Actor(slot) => {
+            let state = look_into(&slot).await;
+            told(&slot, &state, world.now())
+        }
+        Reply::Member(_) | Reply::Views => unreachable!("a peer is answered about this node alone"),
+    }
 }

@@ -14,13 +14,32 @@ pub(super) enum Target {
     Route(String),
     Config,
     Upstreams,
-    Drain { service: String, endpoint: String },
-    Undrain { service: String, endpoint: String },
+    Drain {
+        service: String,
+        endpoint: String,
+    },
+    Undrain {
+        service: String,
+        endpoint: String,
+    },
     Explain,
     Actors,
     Actor(String),
     History(String),
     Drills,
+    Members,
+    /// One member, or one of its pages, which is a path behind `/v1/`.
+    Member {
+        name: String,
+        page: Option<String>,
+    },
+    /// Who sees whom, as they say themselves.
+    Views,
+    /// Whom this node sees.
+    Sees,
+    Join,
+    Forget,
+    Leave,
 }
 
 impl Target {
@@ -33,12 +52,22 @@ impl Target {
             "/v1/explain" => Ok(Self::Explain),
             "/v1/actors" => Ok(Self::Actors),
             "/v1/drills" => Ok(Self::Drills),
+            "/v1/members" => Ok(Self::Members),
+            "/v1/members/join" => Ok(Self::Join),
+            "/v1/members/forget" => Ok(Self::Forget),
+            "/v1/views" => Ok(Self::Views),
+            "/v1/sees" => Ok(Self::Sees),
+            "/v1/leave" => Ok(Self::Leave),
             _ => {
                 if let Some(actor) = path.strip_prefix("/v1/actors/") {
                     return match actor.strip_suffix("/history") {
                         Some(id) => segment(id).map(Self::History),
                         None => segment(actor).map(Self::Actor),
                     };
+                }
+                if let Some(member) = path.strip_prefix("/v1/members/") {
+                    let (name, page) = member.split_once('/').map_or((member, None), |(name, page)| (name, Some(page.to_string())));
+                    return segment(name).map(|name| Self::Member { name, page });
                 }
                 if let Some(upstream) = path.strip_prefix("/v1/upstreams/") {
                     return endpoint(upstream);

@@ -76,6 +76,42 @@ impl Look for Scripted {
     fn drilled(&self, _: &Id, _: &str) {
         unreachable!("nobody lives here who could be drilled");
     }
+
+    fn cluster(&self) -> Option<&dyn Cluster> {
+        self.0.live.then_some(self)
+    }
+
+    fn leave(&self, _wait: bool) -> String {
+        "a".into()
+    }
+}
+
+/// `a` is the node itself, `b` is alive and `c` is gone.
+impl Cluster for Scripted {
+    fn members(&self, _now: Instant) -> Vec<Value> {
+        [("a", "alive"), ("b", "alive"), ("c", "gone")].map(|(name, seen)| json!({ "name": name, "region": "eu", "seen": seen })).into()
+    }
+
+    fn sees(&self, _now: Instant) -> Value {
+        json!({ "by": "a", "sees": { "b": "alive" } })
+    }
+
+    fn place(&self, member: &str) -> Option<Place> {
+        match member {
+            "a" => Some(Place::Here),
+            "b" | "c" => Some(Place::Elsewhere),
+            _ => None,
+        }
+    }
+
+    fn join(&self, _address: std::net::SocketAddr) {}
+
+    fn forget(&self, whom: &Whom) -> Vec<String> {
+        match whom {
+            Whom::Member(name) => vec![name.clone()],
+            Whom::Region(_) => unreachable!("somebody of the only region is alive"),
+        }
+    }
 }
 
 const ACTORS: [(&str, &str); 4] = [("root", "supervisor"), ("root/a", "supervisor"), ("root/a/pool:x:80", "pool"), ("root/b", "shard")];
@@ -95,6 +131,8 @@ fn whole(reply: Reply) -> Response<Bytes> {
     match reply {
         Reply::Whole(response) => response,
         Reply::Actor(slot) => panic!("{} is to be asked", slot.id()),
+        Reply::Member(asked) => panic!("{} is to be asked", asked.member),
+        Reply::Views => panic!("everybody is to be asked"),
     }
 }
 
@@ -290,6 +328,70 @@ fn a_drill_needs_leave_an_actor_and_somebody_there() {
 }
 
 #[test]
+fn members_are_listed_and_looked_up() {
+    check("GET", "/v1/members", 200, "\"name\":\"c\"");
+    check("GET", "/v1/members?limit=2", 200, "{\"items\":[{\"name\":\"a\",\"region\":\"eu\",\"seen\":\"alive\"},{\"name\":\"b\"");
+    check("GET", "/v1/members?limit=2&cursor=62", 200, "{\"items\":[{\"name\":\"c\",\"region\":\"eu\",\"seen\":\"gone\"}],\"next\":null}");
+    check("GET", "/v1/members/b", 200, "\"name\":\"b\"");
+    check("GET", "/v1/members/d", 404, "E9031");
+    check("GET", "/v1/sees", 200, "\"b\":\"alive\"");
+    check("GET", "/v1/members/a/views", 404, "E9008");
+    check("GET", "/v1/members/a/config", 200, "{\"revision\":\"a1f3c9\"}");
+    check("GET", "/v1/members/a/secrets", 404, "E9008");
+    check("GET", "/v1/members/a/members/b", 404, "E9008");
+    check("POST", "/v1/members/b/drills", 405, "E9010");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
+fn a_page_of_another_member_is_asked_for_and_whoever_is_silent_is_named() {
+    let head = request("GET", "/v1/members/c/actors?limit=2", &[TOKEN]);
+    let asked = match admin().answer(&head, &Body::Whole(Bytes::new()), &well(), Instant::now(), "req-1") {
+        Reply::Member(asked) => asked,
+        _ => panic!("only c knows its actors"),
+    };
+    assert_eq!(asked, Asked { member: "c".into(), path: "/v1/actors".into(), query: "limit=2".into() });
+    let told = Told::Unreachable { why: "no link leads there".into(), gone: Some(Duration::from_secs(12)) };
+    let response = admin().relay(&head, &asked, told, "req-1");
+    assert_eq!(response.status(), 504);
+    assert!(String::from_utf8_lossy(response.body()).contains("`c` did not answer: no link leads there; not seen for 12 s"));
+    let told = Told::Answer { status: 404, content_type: "application/problem+json".into(), body: "{}".into() };
+    let response = admin().relay(&head, &asked, told, "req-1");
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["content-type"]),
+        (404, &HeaderValue::from_static("application/problem+json"))
+    );
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
+fn a_peer_reads_what_an_operator_reads_and_orders_nothing() {
+    let ask = |path: &str| match members::answer_peer(path, "", &well(), Instant::now(), "req-1") {
+        Reply::Whole(response) => response.status().as_u16(),
+        _ => panic!("nobody else has to be asked"),
+    };
+    assert_eq!(["/v1/config", "/v1/upstreams", "/v1/members"].map(ask), [200; 3]);
+    assert_eq!(["/v1/leave", "/v1/drills", "/v1/members/forget", "/v1/members/join"].map(ask), [405; 4]);
+    assert_eq!(["/v1/members/b/config", "/v1/views", "/v1/secrets"].map(ask), [404; 3]);
+    assert_eq!(ask("not a path"), 400);
+}
+
+#[test]
+fn only_who_is_gone_is_forgotten() {
+    let check = |body: &str, status: u16, said: &str| {
+        let response = ask(&admin(), "POST", "/v1/members/forget", &[TOKEN, JSON], body);
+        let text = String::from_utf8_lossy(response.body()).into_owned();
+        assert!(response.status() == status && text.contains(said), "{body}: {text}");
+    };
+    check("{\"name\":\"c\"}", 202, "{\"forgotten\":[\"c\"]}");
+    check("{\"name\":\"b\"}", 409, "still alive: b; each can be told to leave");
+    check("{\"region\":\"eu\"}", 409, "still alive: a, b; each can be told to leave");
+    check("{\"name\":\"d\"}", 404, "E9031");
+    check("{\"name\":\"c\",\"region\":\"eu\"}", 422, "either `name` or `region`");
+    check("{}", 422, "either `name` or `region`");
+}
+
+#[test]
 fn an_endpoint_is_taken_out_and_back_by_an_order() {
     let order = |path: &str, body: &str| {
         let response = ask(&admin(), "POST", &format!("/v1/upstreams/{path}"), &[TOKEN, JSON], body);
@@ -326,7 +428,21 @@ fn without_the_token_there_is_health_and_nothing_else() {
     for target in ["/livez", "/readyz", "/startupz"] {
         assert_eq!(ask(&admin(), "GET", target, &[], "").status(), 200);
     }
-    for target in ["/metrics", "/routes/a", "/v1/routes", "/v1/config", "/v1/explain", "/v1/actors", "/v1/drills", "/v1/secrets", "/"] {
+    for target in [
+        "/metrics",
+        "/routes/a",
+        "/v1/routes",
+        "/v1/config",
+        "/v1/explain",
+        "/v1/actors",
+        "/v1/drills",
+        "/v1/members",
+        "/v1/members/a/config",
+        "/v1/views",
+        "/v1/leave",
+        "/v1/secrets",
+        "/",
+    ] {
         for (headers, code) in [(&[][..], "E9004"), (&[("authorization", "Bearer wrong")], "E9005")] {
             let response = ask(&admin(), "GET", target, headers, "");
             assert_eq!(response.status(), 401, "{target}");

@@ -74,6 +74,7 @@ pub(super) fn describe(live: &LiveService, node: &Node, now: Instant) -> Value {
                 "level": level + 1,
                 "priority": capacity.rank.priority,
                 "locality": capacity.rank.locality,
+                "doubted": capacity.rank.doubted,
                 "share_percent": shares.percent(level),
                 "panic": shares.is_panicking(level),
                 "weight": capacity.total,

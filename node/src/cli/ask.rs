@@ -120,7 +120,7 @@ impl Desk {
                 message: format!("{}: {}", self.admin, words("title").unwrap_or_default()),
                 help: Some(said),
             },
-            code @ ("E9017" | "E9018" | "E9019" | "E9020" | "E9021" | "E9022" | "E9023") => {
+            code @ ("E9017" | "E9018" | "E9019" | "E9020" | "E9021" | "E9022" | "E9023" | "E9030" | "E9031" | "E9032" | "E9033") => {
                 Failure { exit: Exit::Failed, code: error::known(code), message: said, help: None }
             }
             _ => Failure {

@@ -19,6 +19,14 @@ pub(super) const OUTPUT: &str = "E6009";
 pub(super) const NO_CODE: &str = "E6010";
 pub(super) const SIGNALS: &str = "E6011";
 pub(super) const NO_SERVICE: &str = "E6012";
+pub(super) const NO_MEMBER: &str = "E6020";
+pub(super) const STILL_THERE: &str = "E6021";
+pub(super) const CLUSTER: &str = "E6022";
+pub(super) const NO_CLUSTER: &str = "E6013";
+pub(super) const CLUSTER_EXISTS: &str = "E6014";
+pub(super) const MEMORY: &str = "E6015";
+pub(super) const AUTHORITY: &str = "E6016";
+pub(super) const KEYRING: &str = "E6017";
 
 /// Columns of a paragraph on a terminal.
 const WIDTH: usize = 88;
@@ -210,6 +218,38 @@ const TABLE: &[(&str, &str)] = &[
          limits of the process.",
     ),
     (NO_SERVICE, "`shoal upstreams` was asked about a service that the node's configuration does not have. Without a name it shows all."),
+    (
+        NO_CLUSTER,
+        "The verb is about a cluster, and the configuration says nothing of one, or not enough: a node of a cluster has `[cluster]` with \
+         a name, `[node]` with a name of its own and a `state_dir`, and no `tls` where the cluster makes its certificates itself.",
+    ),
+    (
+        CLUSTER_EXISTS,
+        "What was to be made is there already, and nothing was written over. A root key that is lost cannot be made again: other nodes \
+         believe the one that there was.",
+    ),
+    (
+        MEMORY,
+        "What the node remembers in `[node] state_dir` could not be read or written: the message says which file and why. A node that \
+         runs goes on without it; a command that is about nothing else cannot.",
+    ),
+    (AUTHORITY, "A certificate could not be made, because the authority for it is missing, has expired, or cannot be read."),
+    (
+        KEYRING,
+        "The keyring stays as it is. A key is added on every node before any uses it, used on every node before the old one is removed; \
+         `shoal keyring list` shows where this one is.",
+    ),
+    (NO_MEMBER, "The cluster has no such member, as the node that was asked knows it. `shoal members` lists whom it knows."),
+    (
+        STILL_THERE,
+        "The node was told to drain and has not ended in time. Requests in flight may take `[node] drain.bound`; connections are cut off after that.",
+    ),
+    (
+        CLUSTER,
+        "A node with a `[cluster]` needs a way to show who it is: a certificate in its `state_dir`, a join token, certificates from outside, or, \
+         on loopback alone, --insecure-dev. The message says what is missing. `shoal cluster init` makes a new cluster, `shoal cluster token` lets \
+         a node into one.",
+    ),
     ("E9001", "A request to admin named no host, or two that differ. HTTP/1.1 asks for exactly one `Host`."),
     (
         "E9002",
@@ -225,7 +265,8 @@ const TABLE: &[(&str, &str)] = &[
     ("E9009", "No route has this id in the revision that is served. `/v1/routes` lists them."),
     (
         "E9010",
-        "The page exists and does not know the method. Reading is GET; only `/v1/explain`, `/v1/drills`, and the `drain` and `undrain` of an endpoint take POST.",
+        "The page exists and does not know the method. Reading is GET; `/v1/explain`, `/v1/drills`, `/v1/leave`, and orders to endpoints and \
+         members take POST.",
     ),
     ("E9011", "A parameter of the question is unknown, repeated, or out of its range. The detail says which."),
     ("E9012", "A body for admin has to be labelled `Content-Type: application/json`."),
@@ -265,6 +306,24 @@ const TABLE: &[(&str, &str)] = &[
     (
         "E9023",
         "The file says `drain = true` of this endpoint, and an order cannot take that back. Take it out of the file; a reload is enough.",
+    ),
+    (
+        "E9030",
+        "The node was asked about its cluster and has none: its file has no `[cluster]`. That takes effect at a start, not at a reload.",
+    ),
+    (
+        "E9031",
+        "The node knows no member of this name, or none in this region. `shoal members` lists whom it knows, those that are gone included.",
+    ),
+    (
+        "E9032",
+        "A page of another member was asked for, and that member did not answer: it is gone, cut off, or too busy. The detail says which, \
+         and since when it has not been seen. Ask again, or ask the member itself.",
+    ),
+    (
+        "E9033",
+        "Members are forgotten when they are gone and will not come back. One that is alive would be back within a second; tell it to \
+         leave instead.",
     ),
 ];
 

@@ -23,7 +23,7 @@ pub(super) fn proxy(args: &Args, surroundings: &Surroundings, terminal: &mut Ter
         write!(terminal.err, "{problem}")?;
     }
     let Some(gateway) = loaded.gateway else { return Err(Failure::problems(&loaded.problems)) };
-    run::serve(gateway, None, surroundings, terminal)
+    run::serve(gateway, None, crate::cluster::part::Given::default(), surroundings, terminal)
 }
 
 fn listen(text: &str) -> Result<SocketAddr, Failure> {

@@ -6,10 +6,14 @@
 
 use super::{Exit, Failure, Surroundings, Tally, Terminal, count, error, version::VERSION};
 use crate::{
+    cluster::part::Given,
+    drain::Leaving,
+    memory::Kept,
     reload::{Files, Reloaded},
-    startup::{Running, start},
+    startup::{Running, start_given},
 };
-use ::config::{Gateway, Listener, TlsVersion, written};
+use ::cluster::store::Memory;
+use ::config::{Gateway, Listener, Secret, TlsVersion, written};
 use std::{
     fmt,
     io::{self, Write},
@@ -32,29 +36,85 @@ pub(super) struct Args {
     /// What to serve; ./shoal.toml where absent.
     #[arg(short, long, value_name = "FILE", env = "SHOAL_CONFIG")]
     config: Option<PathBuf>,
+    /// Where the node remembers, its `[node] state_dir`: what was served last is served again where the file is missing or has
+    /// errors.
+    #[arg(long, value_name = "FOLDER", env = "SHOAL_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// A token for a node that is not a member yet, as `shoal cluster token` prints it; comes before the one of the file.
+    #[arg(long, value_name = "TOKEN", env = "SHOAL_JOIN_TOKEN", hide_env_values = true)]
+    join_token: Option<String>,
+    /// Let nodes claim who they are, without certificates. Only where the cluster is on loopback.
+    #[arg(long)]
+    insecure_dev: bool,
 }
 
 pub(super) fn run(args: Args, surroundings: &Surroundings, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    let (files, gateway) = match from_files(&args, surroundings, terminal) {
+        Ok(read) => read,
+        Err(failure) => from_memory(&args, failure, surroundings, terminal)?,
+    };
+    let given = Given { insecure_dev: args.insecure_dev, token: args.join_token.map(Secret::new) };
+    serve(gateway, Some(files), given, surroundings, terminal)
+}
+
+fn from_files(args: &Args, surroundings: &Surroundings, terminal: &mut Terminal<'_>) -> Result<(Files, Gateway), Failure> {
     let files = surroundings.files(&surroundings.file(args.config.as_ref())?);
     let loaded = files.load(&*surroundings.world);
     for problem in &loaded.problems {
         write!(terminal.err, "{problem}")?;
     }
-    let Some(gateway) = loaded.gateway else { return Err(Failure::problems(&loaded.problems)) };
-    serve(gateway, Some(files), surroundings, terminal)
+    match loaded.gateway {
+        Some(gateway) => Ok((files, gateway)),
+        None => Err(Failure::problems(&loaded.problems)),
+    }
+}
+
+/// The last configuration that was good, where a node is told where it remembers. Its files are watched all the same: once
+/// they are good again, they are served.
+fn from_memory(
+    args: &Args,
+    failure: Failure,
+    surroundings: &Surroundings,
+    terminal: &mut Terminal<'_>,
+) -> Result<(Files, Gateway), Failure> {
+    let Some(folder) = &args.state_dir else { return Err(failure) };
+    let disk = surroundings.world.disk();
+    let memory = Memory::beside(disk.clone(), Some(folder.as_path()));
+    let kept = memory.ok().and_then(|memory| Kept::remembered(&memory));
+    let Some(kept) = kept else {
+        writeln!(terminal.err, "nothing that was good is remembered in {}", folder.display())?;
+        return Err(failure);
+    };
+    let path = args.config.clone().unwrap_or_else(|| kept.main.clone());
+    let loaded = kept.load(disk, surroundings.environment.clone());
+    let Some(gateway) = loaded.gateway else {
+        loaded.problems.iter().try_for_each(|problem| write!(terminal.err, "{problem}"))?;
+        writeln!(terminal.err, "what is remembered in {} cannot be served either", folder.display())?;
+        return Err(failure);
+    };
+    write!(terminal.err, "{failure}")?;
+    writeln!(
+        terminal.err,
+        "serving what was good last ({}), from {}, until {} is good again",
+        gateway.revision,
+        folder.display(),
+        path.display()
+    )?;
+    Ok((surroundings.files(&path), gateway))
 }
 
 /// Serves a gateway until a signal ends it. `files` are what it was read from, to be read again.
 pub(super) fn serve(
     gateway: Gateway,
     files: Option<Files>,
+    given: Given,
     surroundings: &Surroundings,
     terminal: &mut Terminal<'_>,
 ) -> Result<Exit, Failure> {
     let runtime = runtime(gateway.node.workers)?;
     let served = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let running = start(surroundings.world.clone(), gateway).await?;
+        let running = start_given(surroundings.world.clone(), gateway, given).await?;
         let source = files.as_ref().map(|files| files.path.display().to_string());
         write!(terminal.err, "{}", Banner::of(&running, source))?;
         let leaving = until_told(&running, files.as_ref(), &mut signals, terminal.err).await;
@@ -84,13 +144,6 @@ pub(super) struct Signals {
     interrupt: Signal,
 }
 
-/// How a node was told to leave.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Leaving {
-    Politely,
-    AtOnce,
-}
-
 impl Signals {
     /// Listens from now on: what comes before anyone waits for it is kept.
     pub(super) fn new() -> Result<Self, Failure> {
@@ -112,7 +165,12 @@ impl Signals {
 
 /// Reloads when asked to or when files change, and returns when told to leave.
 async fn until_told(running: &Running, files: Option<&Files>, signals: &mut Signals, err: &mut (dyn Write + Send)) -> Leaving {
-    let Some(files) = files else { return signals.leaving().await };
+    let Some(files) = files else {
+        return tokio::select! {
+            leaving = signals.leaving() => leaving,
+            leaving = running.told_to_leave() => leaving,
+        };
+    };
     // One question that is not answered yet stands for all that come meanwhile.
     let (ask, asked) = mpsc::channel(1);
     let path = files.path.display();
@@ -128,6 +186,7 @@ async fn until_told(running: &Running, files: Option<&Files>, signals: &mut Sign
             }
             _ = signals.terminate.recv() => return Leaving::Politely,
             _ = signals.interrupt.recv() => return Leaving::AtOnce,
+            leaving = running.told_to_leave() => return leaving,
         }
     }
 }
@@ -176,6 +235,8 @@ pub(super) struct Banner {
     revision: String,
     listeners: Vec<(String, String)>,
     admin: Option<String>,
+    /// What it is called, and where other nodes come in.
+    cluster: Option<String>,
     /// The token of admin, if it was made at the start.
     token: Option<String>,
     serves: String,
@@ -200,6 +261,7 @@ impl Banner {
             listeners,
             token: made.filter(|_| admin.is_some()),
             admin,
+            cluster: running.cluster().map(|(name, advertised, _)| format!("{name}, reached by other nodes at {advertised}")),
             serves: serves.join(", "),
         }
     }
@@ -210,7 +272,7 @@ impl fmt::Display for Banner {
         let source = self.source.as_ref().map(|source| format!("{source} ")).unwrap_or_default();
         writeln!(f, "shoal {VERSION}  config {source}({})", self.revision)?;
         let names = self.listeners.iter().map(|(name, _)| name.chars().count());
-        let width = names.chain(["admin".len(), "serves".len()]).max().unwrap_or(0);
+        let width = names.chain(["admin".len(), "serves".len(), self.cluster.as_ref().map_or(0, |_| "cluster".len())]).max().unwrap_or(0);
         for (name, speaks) in &self.listeners {
             writeln!(f, "  {name:<width$}  {speaks}")?;
         }
@@ -220,6 +282,9 @@ impl fmt::Display for Banner {
         }
         if let Some(token) = &self.token {
             writeln!(f, "  {:<width$}  token {token}, made for this run", "")?;
+        }
+        if let Some(cluster) = &self.cluster {
+            writeln!(f, "  {:<width$}  {cluster}", "cluster")?;
         }
         writeln!(f, "  {:<width$}  {}", "serves", self.serves)
     }
@@ -267,6 +332,7 @@ mod tests {
                 ("secure-one".into(), "https://[::]:8443  h2  tls 1.3".into()),
             ],
             admin: Some("http://127.0.0.1:9901".into()),
+            cluster: None,
             token: Some("4fe1".into()),
             serves: "3 routes, 1 service, 0 limits".into(),
         };
@@ -279,7 +345,7 @@ shoal VERSION  config shop.toml (a1f3c9)
   serves      3 routes, 1 service, 0 limits
 ";
         assert_eq!(banner.to_string(), expected.replace("VERSION", VERSION));
-        banner = Banner { source: None, listeners: Vec::new(), admin: None, token: None, ..banner };
+        banner = Banner { source: None, listeners: Vec::new(), admin: None, cluster: None, token: None, ..banner };
         let expected = "shoal VERSION  config (a1f3c9)\n  admin   off\n  serves  3 routes, 1 service, 0 limits\n";
         assert_eq!(banner.to_string(), expected.replace("VERSION", VERSION));
     }

@@ -66,6 +66,14 @@ fn arguments_are_what_clap_takes_them_for() {
         "shoal drill kill limits",
         "shoal drill stall root/services --for 5s",
         "shoal drill release limits",
+        "shoal cluster init -c a.toml --certificate-life 60s --root-key /media/root.key",
+        "shoal cluster init --region east --replace",
+        "shoal cluster token --region east --signer --expires 1h",
+        "shoal keyring new a.json",
+        "shoal keyring list --file a.json",
+        "shoal keyring add hash --write a.key",
+        "shoal keyring use pepper 0a1b2c3d -c a.toml",
+        "shoal keyring rotate token --everywhere",
         "shoal proxy :8080 http://127.0.0.1:3000",
         "shoal health",
         "shoal health --url http://127.0.0.1:8080/readyz --within 500ms",
@@ -91,6 +99,13 @@ fn arguments_are_what_clap_takes_them_for() {
         "shoal drill kill",
         "shoal drill kill limits --for 5s",
         "shoal drill stall limits --for soon",
+        "shoal cluster",
+        "shoal cluster init --replace",
+        "shoal cluster token --expires soon",
+        "shoal keyring add salt",
+        "shoal keyring use hash",
+        "shoal keyring list --file a.json -c a.toml",
+        "shoal keyring add hash --key a --write b",
     ] {
         assert!(!understood(bad), "{bad}");
     }

@@ -461,6 +461,14 @@ impl Disk for Files {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
+    fn replace_secret(&self, _: &Path, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn open(&self, _: &Path) -> io::Result<Box<dyn cluster::DiskFile>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
     fn append(&self, _: &Path, _: &[u8]) -> io::Result<()> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }

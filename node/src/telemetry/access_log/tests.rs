@@ -72,6 +72,14 @@ impl Disk for Paper {
         unreachable!("a log only appends")
     }
 
+    fn replace_secret(&self, _: &Path, _: &[u8]) -> io::Result<()> {
+        unreachable!("a log only appends")
+    }
+
+    fn open(&self, _: &Path) -> io::Result<Box<dyn cluster::DiskFile>> {
+        unreachable!("a log only appends")
+    }
+
     fn list(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
         unreachable!("a log only appends")
     }

@@ -173,6 +173,33 @@ families! {
     /// Configurations that were offered: `applied` is served, `rejected` had errors and the last good one keeps serving.
     CONFIG_APPLY: Counter, Count, "shoal_config_apply_total" { result: Closed };
 
+    /// Members of the cluster, this node among them, by whether they are heard of: `alive`, `gone` or `left`.
+    CLUSTER_MEMBERS: Gauge, Count, "shoal_cluster_members" { seen: Closed };
+    /// Regions of the cluster, this node's own among them, by whether any of their representatives is heard of: `yes` or `no`.
+    CLUSTER_REGIONS: Gauge, Count, "shoal_cluster_regions" { reachable: Closed };
+    /// Peers that this node has a link to, and peers that it should have one to and does not: `up` or `down`.
+    CLUSTER_LINKS: Gauge, Count, "shoal_cluster_links" { state: Closed };
+    /// Pairs of members of this node's region that are alive, of which one does not see the other.
+    CLUSTER_VIEWS_DISAGREE: Gauge, Count, "shoal_cluster_views_disagree" {};
+    /// Different configurations that members serve; more than one should not last.
+    CLUSTER_CONFIGURATIONS: Gauge, Count, "shoal_cluster_configurations" {};
+    /// How far the wall clock of the linked peer that is furthest off is from this node's.
+    CLUSTER_CLOCK_OFFSET: Gauge, Seconds, "shoal_cluster_clock_offset_max_seconds" {};
+    /// When the certificate that this node shows its peers expires, in seconds since 1970.
+    CLUSTER_CERT_NOT_AFTER: Gauge, Seconds, "shoal_cluster_cert_not_after_timestamp_seconds" {};
+    /// Certificates that took the place of the one before.
+    CLUSTER_CERT_RENEWALS: Counter, Count, "shoal_cluster_certificate_renewals_total" {};
+    /// Whether what the node should remember is not on its disk: 1 or 0.
+    CLUSTER_MEMORY_TROUBLE: Gauge, Count, "shoal_cluster_memory_trouble" {};
+    /// Frames on peer links, by kind and direction: `in` or `out`.
+    CLUSTER_FRAMES: Counter, Count, "shoal_cluster_frames_total" { kind: Closed, direction: Closed };
+    /// Bytes of these frames.
+    CLUSTER_FRAME_BYTES: Counter, Bytes, "shoal_cluster_frame_bytes_total" { kind: Closed, direction: Closed };
+    /// Links that there will not be, by reason and by who says so: `here` or `there`.
+    CLUSTER_REFUSED: Counter, Count, "shoal_cluster_links_refused_total" { reason: Closed, by: Closed };
+    /// What came from peers and was not taken, or was not sent to them, by why.
+    CLUSTER_DROPPED: Counter, Count, "shoal_cluster_dropped_total" { why: Closed };
+
     /// What was not written because its buffer was full or its file could not be written, by signal.
     TELEMETRY_DROPPED: Counter, Count, "shoal_telemetry_dropped_total" { signal: Closed };
     /// Lines of series in this exposition, which `max_series` bounds.

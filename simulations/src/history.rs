@@ -48,6 +48,8 @@ pub(crate) struct Exchange {
     pub(crate) wronged: bool,
     /// The service broke its connection, or fell silent, while an answer to it may have been on the way.
     pub(crate) cut: bool,
+    /// The node that was asked crashed before it had answered, or so soon after that it may not have told anybody.
+    pub(crate) crashed: bool,
 }
 
 impl Exchange {
@@ -95,9 +97,9 @@ pub(crate) struct Record {
     pub(crate) panics: Vec<String>,
     /// The names of threads that are neither the simulation's nor the one that waits for it.
     pub(crate) threads: Vec<String>,
-    /// `None` until the node has drained.
-    pub(crate) left: Option<Left>,
-    /// What the node's access log says, once it has drained: each line's request, and its status.
+    /// One for each node that has drained.
+    pub(crate) left: Vec<Left>,
+    /// What the access logs of nodes say that have drained: each line's request, and its status.
     pub(crate) logged: Vec<(Id, StatusCode)>,
 }
 
@@ -133,6 +135,7 @@ impl History {
             arrivals: 0,
             wronged: false,
             cut: false,
+            crashed: false,
         };
         let before = self.record().exchanges.insert(id, exchange);
         assert!(before.is_none(), "a caller numbers its requests");
@@ -188,6 +191,14 @@ impl History {
     pub(crate) fn cut(&self, id: Id, how: &str) {
         self.wronged(id, how);
         self.of(id, |exchange| exchange.cut = true);
+    }
+
+    /// The node that this caller asks has crashed. What it has answered after `known` may not be in its access log.
+    pub(crate) fn crashed(&self, caller: u32, known: Duration) {
+        let (first, last) = (Id { caller, number: 0 }, Id { caller, number: u32::MAX });
+        for (_, exchange) in self.record().exchanges.range_mut(first..=last) {
+            exchange.crashed |= exchange.answer().is_none_or(|(at, _)| *at >= known);
+        }
     }
 
     pub(crate) fn panicked(&self, panic: &PanicHookInfo<'_>) {

@@ -16,6 +16,8 @@ pub(crate) struct Promises {
     pub(crate) deadline: Duration,
     /// Attempts that a safe request may take, the first included.
     pub(crate) attempts: u32,
+    /// How many nodes there are.
+    pub(crate) nodes: usize,
     /// How long a drain may take.
     pub(crate) drain: Duration,
     /// The most that the network takes in one direction when it does not stall.
@@ -94,7 +96,11 @@ impl Run<'_> {
 }
 
 fn one_answer(run: &Run<'_>) -> Result<(), String> {
-    match run.exchanges().find(|(_, exchange)| exchange.answers.len() != usize::from(!exchange.given_up)) {
+    let well = |exchange: &Exchange| match exchange.answers.len() {
+        0 => exchange.given_up || exchange.crashed,
+        answers => answers == 1 && !exchange.given_up,
+    };
+    match run.exchanges().find(|(_, exchange)| !well(exchange)) {
         Some((id, exchange)) => Err(format!("{id} got {}", exchange.answers.len())),
         None => Ok(()),
     }
@@ -113,6 +119,7 @@ fn right_answer(run: &Run<'_>) -> Result<(), String> {
             }
             Some((_, Answer::Whole { status: StatusCode::TOO_MANY_REQUESTS, .. })) if exchange.limited => {}
             Some((_, Answer::Whole { status, .. })) if status.is_server_error() => {}
+            Some((_, Answer::Broken(_) | Answer::None(_))) if exchange.crashed => {}
             Some((at, Answer::Broken(_))) if exchange.cut || run.faults.lossy(exchange.asked, *at) => {}
             Some((_, answer)) => return Err(format!("{id} got {answer:?}")),
             None => {}
@@ -208,12 +215,19 @@ fn arrivals(run: &Run<'_>) -> Result<(), String> {
 }
 
 fn nothing_left(run: &Run<'_>) -> Result<(), String> {
-    match run.record.left {
-        None => Err("the drain did not end".to_owned()),
-        Some(left) if left.connections + left.listeners + left.tasks > 0 => Err(format!("{left:?}")),
-        Some(left) if left.drained_in > run.promises.drain => Err(format!("it took {:?}", left.drained_in)),
-        Some(_) => Ok(()),
+    let drained = run.record.left.len();
+    if drained != run.promises.nodes {
+        return Err(format!("the drain has ended {drained} times where there are {} nodes", run.promises.nodes));
     }
+    for left in &run.record.left {
+        if left.connections + left.listeners + left.tasks > 0 {
+            return Err(format!("{left:?}"));
+        }
+        if left.drained_in > run.promises.drain {
+            return Err(format!("it took {:?}", left.drained_in));
+        }
+    }
+    Ok(())
 }
 
 fn no_panic(run: &Run<'_>) -> Result<(), String> {
@@ -232,7 +246,7 @@ fn access_log(run: &Run<'_>) -> Result<(), String> {
     for (id, exchange) in run.exchanges() {
         let statuses = lines.remove(&id).unwrap_or_default();
         let told = match exchange.answer() {
-            Some((_, Answer::Whole { status, .. })) => statuses == [*status],
+            Some((_, Answer::Whole { status, .. })) => statuses == [*status] || (exchange.crashed && statuses.is_empty()),
             // Whether it has reached the node is not known.
             Some((_, Answer::Broken(_) | Answer::None(_))) | None => statuses.len() <= 1,
         };
@@ -257,7 +271,7 @@ mod tests {
     /// it was asked, in milliseconds; what came, `200`, `429`, `503`, `200!` for somebody else's answer, `200?` for one that is not
     /// logged, `-` for none; and when.
     fn check(exchanges: &[(u64, &str, u64)], left: Option<Left>, broken: &[u32]) {
-        let mut record = Record { left, ..Record::default() };
+        let mut record = Record { left: left.into_iter().collect(), ..Record::default() };
         for (number, (asked, answer, answered)) in (0..).zip(exchanges) {
             let id = Id { caller: 0, number };
             let whose = if answer.ends_with('!') { Id { caller: 9, number } } else { id };
@@ -281,6 +295,7 @@ mod tests {
                 arrivals: 0,
                 wronged: false,
                 cut: false,
+                crashed: false,
             };
             record.exchanges.insert(id, exchange);
         }
@@ -289,6 +304,7 @@ mod tests {
             burst: 2,
             deadline: Duration::from_secs(1),
             attempts: 2,
+            nodes: 1,
             drain: Duration::from_secs(1),
             latency_max: Duration::from_millis(40),
         };

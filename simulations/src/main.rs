@@ -5,20 +5,23 @@
 //! the shim that turns the C library's clock is never part of the product.
 //!
 //! From the outside in: `scenarios` says what is played, `faults` what goes wrong, `world` is what a node sees of it, `shim`
-//! is what everything else sees, `history` is what came out, `invariants` what has to be true of it, `trace` what is compared.
+//! is what everything else sees, `wire` carries between brains that are played without nodes, `history` is what came out, `invariants` what has to be true of it, `trace` what is compared.
+//! `fuzz` stands beside all that: it plays no nodes, and reads what nobody would send.
 
 mod chance;
 mod faults;
+mod fuzz;
 mod history;
 mod invariants;
 mod scenarios;
 mod shim;
 mod sweep;
 mod trace;
+mod wire;
 mod world;
 
 use clap::{Args, Parser, Subcommand};
-use scenarios::{Performance, Scenario};
+use scenarios::{Performance, SMALL, Scenario, Size};
 use std::{
     fmt,
     io::{self, Write},
@@ -41,10 +44,16 @@ enum Do {
     Smoke(One),
     /// One node, and endpoints that crash, are slow, flap and are cut off, while actors are killed and stalled, once
     Upstreams(One),
+    /// A cluster of whole nodes in two or three regions, cut in every way there is, while nodes crash and come back, once
+    Cuts(One),
+    /// Many members that only gossip: who sees whom how fast, and what it costs, once
+    Membership(Members),
     /// Many seeds, each twice in processes of their own, compared byte by byte
     Sweep(Many),
     /// A few seeds as in a sweep, and that different seeds differ
     Meta(Few),
+    /// Inputs that nobody would send, for everything that reads what a peer has written
+    Fuzz(Fuzz),
 }
 
 #[derive(Args)]
@@ -54,6 +63,16 @@ struct One {
     /// Where the trace goes; `-` is the standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     trace: PathBuf,
+}
+
+#[derive(Args)]
+struct Members {
+    #[command(flatten)]
+    one: One,
+    #[arg(long, default_value_t = SMALL.nodes, value_parser = clap::value_parser!(u16).range(2..=5_000))]
+    nodes: u16,
+    #[arg(long, default_value_t = SMALL.regions, value_parser = clap::value_parser!(u8).range(1..=16))]
+    regions: u8,
 }
 
 #[derive(Args)]
@@ -72,6 +91,23 @@ struct Few {
     /// The first and the last one
     #[arg(long, value_name = "FIRST..LAST", default_value = "1..3")]
     seeds: Seeds,
+}
+
+#[derive(Args)]
+struct Fuzz {
+    /// What is to read them; all, one after the other, if nothing is named
+    target: Option<fuzz::Name>,
+    /// For each target
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Ends a target after so many inputs, which are the same for the same seed
+    #[arg(long)]
+    runs: Option<u64>,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Reads this one input, in hexadecimal digits, and nothing else; `-` is the standard input
+    #[arg(long, value_name = "HEX", requires = "target", conflicts_with_all = ["seconds", "runs", "seed"])]
+    input: Option<String>,
 }
 
 /// Why the simulator ends with exit code 1.
@@ -102,10 +138,14 @@ impl fmt::Display for Failure {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Do::Smoke(one) => play(Scenario::Smoke, &one),
-        Do::Upstreams(one) => play(Scenario::Upstreams, &one),
+        Do::Smoke(one) => play(&one, |seed| Scenario::Smoke.play(seed)),
+        Do::Upstreams(one) => play(&one, |seed| Scenario::Upstreams.play(seed)),
+        Do::Cuts(one) => play(&one, |seed| Scenario::Cuts.play(seed)),
+        Do::Membership(Members { one, nodes, regions }) => play(&one, move |seed| scenarios::membership(seed, Size { nodes, regions })),
         Do::Sweep(many) => sweep::sweep(many.scenario, &many.seeds),
         Do::Meta(few) => sweep::meta(few.scenario, &few.seeds),
+        Do::Fuzz(Fuzz { target: Some(target), input: Some(input), .. }) => fuzz::repeat(target, &input),
+        Do::Fuzz(Fuzz { target, seconds, runs, seed, .. }) => fuzz::fuzz(&fuzz::Orders { target, seconds, runs, seed }),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -117,10 +157,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn play(scenario: Scenario, one: &One) -> Result<(), Failure> {
+fn play(one: &One, scenario: impl FnOnce(u64) -> Performance + Send + 'static) -> Result<(), Failure> {
     shim::prove().map_err(Failure::Shim)?;
     let seed = one.seed;
-    let Performance { trace, hash, summary, violations } = on_a_fresh_thread(seed, move || scenario.play(seed));
+    let Performance { trace, hash, summary, violations } = on_a_fresh_thread(seed, move || scenario(seed));
 
     let mut out = io::stdout().lock();
     if one.trace.as_os_str() == "-" {

@@ -1,6 +1,11 @@
 //! What can be played, and what every performance has in common: one seed, one thread, one trace.
 
+mod client;
+mod cuts;
 mod depart;
+#[cfg(test)]
+mod links;
+mod membership;
 mod smoke;
 mod upstreams;
 
@@ -10,6 +15,7 @@ use crate::{
     trace::Trace,
 };
 use clap::ValueEnum;
+pub(crate) use membership::{SMALL, Size};
 use std::{collections::BTreeMap, fmt, panic};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -18,6 +24,10 @@ pub(crate) enum Scenario {
     Smoke,
     /// One node, and endpoints that crash, are slow, flap and are cut off, while actors are killed and stalled.
     Upstreams,
+    /// A cluster in two or three regions that is cut in every way there is, while nodes crash and come back.
+    Cuts,
+    /// Two dozen members in three regions that only gossip.
+    Membership,
 }
 
 impl fmt::Display for Scenario {
@@ -25,6 +35,8 @@ impl fmt::Display for Scenario {
         f.write_str(match self {
             Self::Smoke => "smoke",
             Self::Upstreams => "upstreams",
+            Self::Cuts => "cuts",
+            Self::Membership => "membership",
         })
     }
 }
@@ -40,11 +52,14 @@ pub(crate) struct Performance {
 impl Scenario {
     /// Whether the scenario has a promise of its own about what may cause errors, because links and manners are not all there is.
     fn knows_causes(self) -> bool {
-        self == Self::Upstreams
+        matches!(self, Self::Upstreams | Self::Cuts)
     }
 
     /// Plays the scenario on this thread, whose clock and entropy must be the seed's already.
     pub(crate) fn play(self, seed: u64) -> Performance {
+        if self == Self::Membership {
+            return membership(seed, SMALL);
+        }
         let trace = Trace::default();
         let history = History::new(trace.clone());
         let witness = history.clone();
@@ -52,6 +67,8 @@ impl Scenario {
         let (faults, promises, mut violations) = match self {
             Self::Smoke => smoke::play(seed, &trace, &history),
             Self::Upstreams => upstreams::play(seed, &trace, &history),
+            Self::Cuts => cuts::play(seed, &trace, &history),
+            Self::Membership => unreachable!("it has no requests and is played by itself"),
         };
         // The default one again: what panics from here on is the simulator itself.
         drop(panic::take_hook());
@@ -60,6 +77,18 @@ impl Scenario {
         violations.sort_by_key(|violation| violation.number);
         conclude(&trace, &history, violations)
     }
+}
+
+/// Plays members that only gossip, in a cluster of this size. There are no requests, so only its own promises hold.
+pub(crate) fn membership(seed: u64, size: Size) -> Performance {
+    let trace = Trace::default();
+    let history = History::new(trace.clone());
+    let witness = history.clone();
+    panic::set_hook(Box::new(move |panic| witness.panicked(panic)));
+    let (summary, violations) = membership::play(seed, size, &trace, &history);
+    drop(panic::take_hook());
+    let hash = trace.hash();
+    Performance { trace: trace.take(), hash, summary, violations }
 }
 
 fn conclude(trace: &Trace, history: &History, violations: Vec<Violation>) -> Performance {

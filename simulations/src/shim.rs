@@ -235,6 +235,21 @@ pub(crate) fn prove() -> Result<(), &'static str> {
     Err("the simulator takes the place of the C library's clock and entropy, which it can do on Linux only")
 }
 
+/// The processor's time that this thread has used, by the kernel's clock.
+#[cfg(target_os = "linux")]
+pub(crate) fn spent() -> Duration {
+    let mut spent = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is that of a local.
+    unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_THREAD_CPUTIME_ID, &raw mut spent) };
+    let nanos = spent.tv_nsec.cast_unsigned().min(999_999_999);
+    Duration::new(spent.tv_sec.cast_unsigned(), nanos as u32)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn spent() -> Duration {
+    Duration::ZERO
+}
+
 /// What a fresh thread sees of entropy and time.
 #[cfg(target_os = "linux")]
 struct Sample {

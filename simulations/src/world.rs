@@ -21,12 +21,12 @@ use std::{
     fmt::Display,
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
     time::{Duration, Instant, SystemTime},
@@ -53,6 +53,11 @@ struct Machine {
     names: Names,
     chance: Mutex<Chance>,
     disk: Arc<MemoryDisk>,
+    /// The hosts that this one knows by an address of its loopback, as if all were processes of one machine: for nodes that
+    /// speak to each other without certificates, which they do on loopback alone.
+    neighbours: BTreeMap<IpAddr, IpAddr>,
+    /// By how many microseconds the wall clock is ahead of the simulation's.
+    ahead: AtomicI64,
     /// The longest write that a connection takes at once.
     write_max: usize,
     connections: AtomicU64,
@@ -69,10 +74,23 @@ impl SimWorld {
             disk: Arc::new(MemoryDisk::new(host, trace.clone())),
             trace,
             write_max,
+            neighbours: BTreeMap::new(),
+            ahead: AtomicI64::new(0),
             connections: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             listening: AtomicUsize::new(0),
         }))
+    }
+
+    /// As one of several processes of a machine. To be said before there are clones.
+    pub(crate) fn beside(mut self, neighbours: BTreeMap<IpAddr, IpAddr>) -> Self {
+        Arc::get_mut(&mut self.0).expect("a world that was just made has no clones").neighbours = neighbours;
+        self
+    }
+
+    /// Sets the wall clock.
+    pub(crate) fn set_clock(&self, ahead_micros: i64) {
+        self.0.ahead.store(ahead_micros, Relaxed);
     }
 
     pub(crate) fn open_connections(&self) -> usize {
@@ -116,7 +134,9 @@ impl World for SimWorld {
     }
 
     fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + shim::wall()
+        let (wall, ahead) = (SystemTime::UNIX_EPOCH + shim::wall(), self.0.ahead.load(Relaxed));
+        let by = Duration::from_micros(ahead.unsigned_abs());
+        if ahead < 0 { wall - by } else { wall + by }
     }
 
     fn chance(&self) -> u64 {
@@ -125,8 +145,11 @@ impl World for SimWorld {
 
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let listener = Arc::new(TcpListener::bind(address).await?);
-            let address = listener.local_addr()?;
+            let machine = &self.0;
+            let neighbour = machine.neighbours.contains_key(&address.ip());
+            let bound = if neighbour { SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()) } else { address };
+            let listener = Arc::new(TcpListener::bind(bound).await?);
+            let address = if neighbour { address } else { listener.local_addr()? };
             self.0.trace(format_args!("listens on {address}"));
             self.0.listening.fetch_add(1, Relaxed);
             let accepting = Box::pin(accept(Arc::clone(&listener)));
@@ -137,7 +160,8 @@ impl World for SimWorld {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<BoxStream>> {
         Box::pin(async move {
             self.0.trace(format_args!("connects to {address}"));
-            match connect(address).await {
+            let host = self.0.neighbours.get(&address.ip()).copied().unwrap_or(address.ip());
+            match connect(SocketAddr::new(host, address.port())).await {
                 Ok(stream) => Ok(self.0.adopt(stream, format_args!("connected to {address}"))),
                 Err(error) => {
                     self.0.trace(format_args!("cannot connect to {address}: {}", error.kind()));

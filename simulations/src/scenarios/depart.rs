@@ -34,8 +34,8 @@ pub(super) async fn depart(running: Running, world: &SimWorld, departure: &Depar
     };
     let log = world.disk().read(Path::new(departure.access_log))?;
     let mut record = history.record();
-    record.logged = String::from_utf8_lossy(&log).lines().filter_map(logged).collect();
-    record.left = Some(left);
+    record.logged.extend(String::from_utf8_lossy(&log).lines().filter_map(logged));
+    record.left.push(left);
     Ok(())
 }
 

@@ -33,6 +33,7 @@ const PROMISES: Promises = Promises {
     burst: 3,
     deadline: Duration::from_secs(3),
     attempts: 2,
+    nodes: 1,
     drain: Duration::from_secs(5),
     latency_max: Duration::from_millis(40),
 };
@@ -116,7 +117,7 @@ pub(super) fn play(seed: u64, trace: &Trace, history: &History) -> (Faults, Prom
             trace.line("network", "the node is told to drain");
             stop.notify_one();
         }
-        if record.left.is_some() && record.callers_done == callers {
+        if !record.left.is_empty() && record.callers_done == callers {
             break;
         }
     }

@@ -44,6 +44,7 @@ const PROMISES: Promises = Promises {
     burst: 1,
     deadline: Duration::from_secs(2),
     attempts: 3,
+    nodes: 1,
     drain: Duration::from_secs(5),
     latency_max: Duration::from_millis(10),
 };
@@ -138,7 +139,7 @@ pub(super) fn play(seed: u64, trace: &Trace, history: &History) -> (Faults, Prom
             trace.line("network", "the node is told to drain");
             stop.notify_one();
         }
-        if record.left.is_some() {
+        if !record.left.is_empty() {
             break;
         }
     }

@@ -1,13 +1,13 @@
 //! A caller that asks one request after the other, four safe ones for each that is not, until it is enough.
 
+use super::super::client::{connect, exchange};
 use crate::{
     chance::Chance,
     history::{Answer, History, Id},
 };
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::{Method, Request, client::conn::http1::SendRequest, header};
-use hyper_util::rt::TokioIo;
 use std::{
     net::SocketAddr,
     sync::{
@@ -17,7 +17,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::{sleep, timeout};
-use turmoil::net::TcpStream;
 
 pub(super) struct Caller {
     number: u32,
@@ -73,31 +72,5 @@ impl Caller {
             return Ok(kept);
         }
         connect(self.node).await
-    }
-}
-
-pub(super) async fn connect(to: SocketAddr) -> Result<SendRequest<Full<Bytes>>, String> {
-    let stream = TcpStream::connect(to).await.map_err(|error| error.to_string())?;
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    tokio::spawn(async move {
-        // How it ended shows in the answer to the request that was on it.
-        let _ = connection.await;
-    });
-    Ok(sender)
-}
-
-async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Answer {
-    let (head, body) = match sender.send_request(request).await {
-        Ok(response) => response.into_parts(),
-        Err(error) => return Answer::None(error.to_string()),
-    };
-    let id = head.headers.get("x-request").and_then(|value| value.to_str().ok()).and_then(Id::parse);
-    match body.collect().await {
-        Ok(body) => {
-            let body = body.to_bytes();
-            let end = body.iter().position(|byte| *byte == b'\n').unwrap_or(body.len());
-            Answer::Whole { status: head.status, id, echo: String::from_utf8_lossy(&body[..end]).into_owned() }
-        }
-        Err(error) => Answer::Broken(error.to_string()),
     }
 }

@@ -1,12 +1,14 @@
 //! An operator, through the admin listener and nothing else: looks at endpoints and actors all the time, notes what has
 //! changed, and drills.
 
-use super::{ENDPOINTS, SERVICE, caller::connect, plan::Drill};
+use super::{
+    super::client::{Admin, Failed, listed},
+    ENDPOINTS, SERVICE,
+    plan::Drill,
+};
 use crate::{shim, trace::Trace};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, client::conn::http1::SendRequest, header};
-use serde_json::{Value, json};
+use hyper::Method;
+use serde_json::json;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -45,8 +47,6 @@ pub(super) struct Operator {
     trace: Trace,
 }
 
-type Failed = Box<dyn std::error::Error>;
-
 impl Operator {
     pub(super) fn new(drills: Vec<Drill>, findings: Arc<Mutex<Findings>>, trace: Trace) -> Self {
         Self { drills, findings, trace }
@@ -54,11 +54,11 @@ impl Operator {
 
     /// Looks and drills until `stop`, and once more after it.
     pub(super) async fn work(mut self, admin: SocketAddr, token: &str, stop: &Notify) -> Result<(), Failed> {
-        let mut admin = Admin { sender: connect(admin).await?, token };
+        let mut admin = Admin::connect(admin, token).await?;
         self.drills.reverse();
         let mut before = None;
         loop {
-            let look = admin.look().await?;
+            let look = Look::take(&mut admin).await?;
             self.note(before.as_ref(), &look);
             while let Some(drill) = self.drills.pop_if(|drill| drill.at <= look.at) {
                 self.drill(&mut admin, drill, &look).await?;
@@ -68,7 +68,7 @@ impl Operator {
                 break;
             }
         }
-        let last = admin.look().await?;
+        let last = Look::take(&mut admin).await?;
         self.note(before.as_ref(), &last);
         drop(admin);
         // The end of the connection takes its way through the network.
@@ -113,14 +113,9 @@ impl Operator {
     }
 }
 
-struct Admin<'a> {
-    sender: SendRequest<Full<Bytes>>,
-    token: &'a str,
-}
-
-impl Admin<'_> {
-    async fn look(&mut self) -> Result<Look, Failed> {
-        let upstreams = self.get("/v1/upstreams").await?;
+impl Look {
+    async fn take(admin: &mut Admin<'_>) -> Result<Self, Failed> {
+        let upstreams = admin.get("/v1/upstreams").await?;
         let mut verdicts = vec![String::new(); ENDPOINTS.len()];
         for endpoint in listed(&upstreams[0]["endpoints"])? {
             let shown = |host: &str| endpoint["host"] == format!("{host}.internal");
@@ -128,38 +123,14 @@ impl Admin<'_> {
             endpoint["verdict"].as_str().unwrap_or("nothing").clone_into(&mut verdicts[at]);
         }
         let mut actors = BTreeMap::new();
-        let tree = self.get(&format!("/v1/actors?under=root/services/{SERVICE}&limit=100")).await?;
+        let tree = admin.get(&format!("/v1/actors?under=root/services/{SERVICE}&limit=100")).await?;
         for actor in listed(&tree)? {
             let id = actor["id"].as_str().ok_or("an actor has an id")?;
             let state = actor["state"].as_str().ok_or("an actor has a state")?;
             actors.insert(id.to_owned(), (state.to_owned(), actor["restarts"].as_u64().unwrap_or_default()));
         }
-        Ok(Look { at: shim::elapsed(), verdicts, actors })
+        Ok(Self { at: shim::elapsed(), verdicts, actors })
     }
-
-    async fn get(&mut self, path: &str) -> Result<Value, Failed> {
-        let (status, body) = self.ask(Method::GET, path, String::new()).await?;
-        let value: Value = serde_json::from_slice(&body)?;
-        if status == 200 { Ok(value) } else { Err(format!("{path}: {value}").into()) }
-    }
-
-    async fn ask(&mut self, method: Method, path: &str, body: String) -> Result<(u16, Bytes), Failed> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.token));
-        self.sender.ready().await?;
-        let answer = self.sender.send_request(request.body(Full::from(body))?).await?;
-        let status = answer.status().as_u16();
-        Ok((status, answer.into_body().collect().await?.to_bytes()))
-    }
-}
-
-/// A list as the admin API gives it, by itself or as `items`.
-fn listed(value: &Value) -> Result<&Vec<Value>, Failed> {
-    value.as_array().or_else(|| value["items"].as_array()).ok_or_else(|| format!("{value} is no list").into())
 }
 
 /// Whether this is the id of an actor that looks after an endpoint's connections.

@@ -39,6 +39,7 @@ fn asked(answers: impl IntoIterator<Item = (u64, u16)>) -> Record {
             arrivals: 1,
             wronged: false,
             cut: false,
+            crashed: false,
         };
         record.exchanges.insert(Id { caller: 0, number }, exchange);
     }

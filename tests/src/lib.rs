@@ -7,6 +7,7 @@
 
 pub mod caller;
 pub mod certificates;
+pub mod cluster;
 pub mod dns;
 pub mod gateway;
 pub mod h1;

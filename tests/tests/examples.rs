@@ -18,7 +18,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").join("examples")
 }
 
-/// A copy of the examples with the certificates that they name, which are not kept beside them.
+/// A copy of the examples with the certificates and secrets that they name, which are not kept beside them.
 fn copied() -> (Authority, PathBuf) {
     let authority = Authority::new();
     let copy = authority.folder().join("examples");
@@ -26,6 +26,7 @@ fn copied() -> (Authority, PathBuf) {
     let files = authority.issue("gateway", &["localhost", "shop.example.com"]);
     fs::copy(&files.cert, copy.join("certs/gateway.pem")).expect("a copy");
     fs::copy(&files.key, copy.join("certs/gateway.key")).expect("a copy");
+    fs::write(copy.join("operator.token"), "0123456789abcdef0123456789abcdef").expect("a file");
     for file in texts(&folder()) {
         fs::copy(&file, copy.join(file.file_name().expect("a file has a name"))).expect("a copy");
     }
@@ -44,7 +45,7 @@ fn texts(folder: &Path) -> Vec<PathBuf> {
 fn every_example_is_without_a_problem() {
     let (_authority, copy) = copied();
     let texts = texts(&copy);
-    assert!(texts.len() >= 4, "{texts:?}");
+    assert!(texts.len() >= 5, "{texts:?}");
     for text in texts {
         let loaded = config::load(&text, &OsSource::new(std::iter::empty()));
         // The first file that anybody writes listens everywhere and need not say that it does so in the clear.

@@ -10,6 +10,9 @@ mod journeys {
     mod admin;
     mod balancing;
     mod bounds;
+    mod cluster;
+    mod cluster_memory;
+    mod cluster_trust;
     mod connections;
     mod deadlines;
     mod discovery;

@@ -30,7 +30,8 @@ const CRATES: &[Row] = &[
     Row {
         folder: "cluster",
         ours: &["config", "proto"],
-        never: &["ractor", "hyper", "hyper-util", "rustls", "tokio-rustls", "turmoil", "libc"],
+        // hyper-util only for its adapter between tokio's streams and those that tonic wants.
+        never: &["ractor", "hyper", "rustls", "tokio-rustls", "turmoil", "libc"],
     },
     Row {
         folder: "actors",
@@ -39,12 +40,23 @@ const CRATES: &[Row] = &[
     },
     Row { folder: "node", ours: &["config", "cluster", "actors", "proto"], never: &["chitchat", "turmoil", "libc"] },
     Row { folder: "simulations", ours: &["config", "cluster", "actors", "proto", "node"], never: &["socket2", "chitchat"] },
-    Row { folder: "tests", ours: &["config", "node", "proto"], never: &["ractor", "chitchat", "turmoil", "libc"] },
+    Row { folder: "tests", ours: &["config", "cluster", "node", "proto"], never: &["ractor", "chitchat", "turmoil", "libc"] },
 ];
 
 /// The folders whose files decide and never wait, and the names of the files in them that may.
 const PURE: &[&str] = &["config/", "cluster/", "actors/"];
 const SHELLS: &[&str] = &["loader.rs", "gossip.rs", "peers.rs", "store.rs", "redis.rs", "actor.rs", "world.rs"];
+/// Parts of a shell that lie in its folder, beside brains that never wait.
+const SHELL_PARTS: &[&str] = &[
+    "cluster/src/gossip/ring.rs",
+    "cluster/src/gossip/tests.rs",
+    "cluster/src/peers/dial.rs",
+    "cluster/src/peers/door.rs",
+    "cluster/src/peers/leash.rs",
+    "cluster/src/peers/link.rs",
+    "cluster/src/peers/tests",
+    "cluster/src/trust.rs",
+];
 const WAITING: &[&str] = &["tokio", "ractor", "chitchat", "tonic", "redis", "async"];
 
 /// A file past this many lines has a noun hiding in it, unless it stands in `LONG` with the reason.
@@ -131,7 +143,7 @@ fn every_member_has_a_row_and_every_row_is_a_member() {
 fn only_named_shells_wait() {
     let mut found = Vec::new();
     for file in rust().filter(|file| PURE.iter().any(|pure| file.path.starts_with(pure))) {
-        if SHELLS.contains(&file.name()) {
+        if SHELLS.contains(&file.name()) || SHELL_PARTS.iter().any(|part| file.path.starts_with(part)) {
             continue;
         }
         for (number, line) in numbered(&code(&file.text)) {
@@ -267,6 +279,41 @@ fn the_readme_names_every_page_and_no_other() {
         .collect();
     let pages: BTreeSet<String> = tree().into_iter().filter(|path| path.starts_with("docs/") && path.ends_with(".md")).collect();
     assert_eq!(named, pages, "left: named by README.md; right: in docs/");
+}
+
+#[test]
+fn every_alert_is_about_metrics_that_there_are_and_says_what_to_do() {
+    let (alerts, page) = (read("deploy/alerts.yml"), read("docs/metrics.md"));
+    let rows: BTreeMap<&str, &str> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).filter(|(name, _)| name.contains('_')).collect();
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    for (number, line) in numbered(&alerts) {
+        for (at, _) in line.match_indices("shoal_").filter(|(at, _)| !line[..*at].ends_with(word)) {
+            let (name, rest) = line[at..].split_at(line[at..].find(|c| !word(c)).unwrap_or(line.len() - at));
+            let Some(row) = rows.get(name) else {
+                found.push(format!("deploy/alerts.yml:{number}: {name} is not in docs/metrics.md"));
+                continue;
+            };
+            let matchers = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or_default();
+            for label in matchers.split(',').filter_map(|matcher| matcher.split(['=', '!']).next()).filter(|label| !label.is_empty()) {
+                if !row.contains(&format!("`{label}`")) {
+                    found.push(format!("deploy/alerts.yml:{number}: {name} has no label {label}"));
+                }
+            }
+        }
+    }
+    let rules: Vec<&str> = alerts.split("- alert: ").skip(1).collect();
+    assert!(rules.len() >= 10, "{} rules", rules.len());
+    for rule in rules {
+        let name = rule.lines().next().unwrap_or_default();
+        let lacking = ["expr: ", "severity: ", "summary: \"", "runbook: \""].into_iter().filter(|part| !rule.contains(part));
+        found.extend(lacking.map(|part| format!("deploy/alerts.yml: {name} has no {part}")));
+        if !rule.contains("shoal_") {
+            found.push(format!("deploy/alerts.yml: {name} is about no metric of a node"));
+        }
+    }
+    none(found, "alerts name metrics and labels of docs/metrics.md, and each says what it is and what to do");
 }
 
 #[test]

@@ -36,6 +36,10 @@ sweep seeds="1..50":
 meta:
     cargo sim meta
 
+# Inputs that nobody would send, for everything that reads what a peer has written
+fuzz seconds="10":
+    cargo sim fuzz --seconds {{seconds}}
+
 # Licences, advisories and duplicates of the dependencies, with cargo-deny
 deny:
     cargo deny check

@@ -6,9 +6,9 @@
 //! the member that it is about, and judges by their heartbeats who is there. Its bytes travel on peer links, so that whoever
 //! gossips has proved who it is.
 //!
-//! From chitchat to the wire and back: [`ring`] runs chitchat, [`scribe`] packs what it says and judges what it is told. From
-//! there to the [`View`]: [`table`] holds what a ring has brought, [`picture`] makes the view of two tables and decides what to say.
-//! What a member that lies can still do is said in [`scribe`].
+//! From chitchat to the wire and back: `ring.rs` runs chitchat, `scribe.rs` packs what it says and judges what it is told. From
+//! there to the [`View`]: `table.rs` holds what a ring has brought, `picture.rs` makes the view of two tables and decides what to say.
+//! What a member that lies can still do is said in `scribe.rs`.
 
 mod delta;
 mod forgotten;

@@ -32,7 +32,7 @@ use actors::{
     supervisor::{Branch, NotAdded},
 };
 use cluster::{
-    BoxFuture, BoxStream, Listener, World,
+    BoxFuture, BoxStream, Listener, Stamp, World,
     gossip::{self, Gossip},
     keyring::Keyring,
     member::{Facts, State},
@@ -98,6 +98,8 @@ pub(crate) struct Part {
     node: OnceLock<Weak<Node>>,
     said: Mutex<Said>,
     renewals: AtomicU64,
+    /// How the file of the memory was when it was read last.
+    stamped: Mutex<Option<Stamp>>,
 }
 
 /// What a node shows of itself.
@@ -182,6 +184,7 @@ impl Part {
             node: OnceLock::new(),
             said: Mutex::default(),
             renewals: AtomicU64::new(0),
+            stamped: Mutex::default(),
         })))
     }
 
@@ -228,6 +231,10 @@ impl Part {
 
     fn node(&self) -> Option<Arc<Node>> {
         self.node.get().and_then(Weak::upgrade)
+    }
+
+    fn stamped(&self) -> MutexGuard<'_, Option<Stamp>> {
+        self.stamped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn papers(&self) -> MutexGuard<'_, Papers> {

@@ -406,5 +406,7 @@ async fn of_five_endpoints_two_may_fail_in_any_way_and_callers_do_not_notice() {
     endpoints[2].becomes(Mood::Stalls);
     let failed = load(&gateway, 800).await;
     assert!(failed <= 2, "{failed} of 800 failed: both attempts met one that is not well");
-    assert_eq!(load(&gateway, 400).await, 0);
+    // Both are tried again now and then, and a request may be the one that tries the two.
+    let failed = load(&gateway, 400).await;
+    assert!(failed <= 1, "{failed} of 400 failed: both attempts met one that is not well");
 }

@@ -8,7 +8,7 @@ use crate::cluster::{
 use cluster::{
     BoxFuture, BoxStream, offload,
     peers::{self, Reason, Unreachable},
-    store::Credentials,
+    store::{Credentials, FILE},
     token::Token,
     trust::{Identity, Trust},
 };
@@ -126,11 +126,18 @@ impl Part {
         if !matches!(&*self.papers(), Papers::Own(_)) {
             return;
         }
+        let Some(folder) = self.site.state_dir.clone() else { return };
         let (memory, before) = (self.memory.clone(), self.memory.keyring());
-        // Whoever writes there at this moment is done by the next look.
-        if offload(&*self.world, move || memory.look_again()).await.is_err() {
-            return;
-        }
+        let (disk, stamped) = (self.world.disk(), *self.stamped());
+        let looked = offload(&*self.world, move || {
+            let stamp = disk.stamp(&folder.join(FILE)).ok();
+            // What has not changed since the start is known. Opening it would keep a command of an operator out.
+            let changed = stamped.is_some() && stamp != stamped;
+            // Whoever writes there at this moment is done by the next look.
+            if !changed || memory.look_again().is_ok() { stamp } else { stamped }
+        });
+        let looked = looked.await;
+        *self.stamped() = looked;
         if let Some(keyring) = self.memory.keyring().filter(|keyring| before.as_ref() != Some(keyring)) {
             self.hold(&keyring);
             self.say("keyring", "the keyring has changed, and is used as it is now");

@@ -48,6 +48,7 @@ const PURE: &[&str] = &["config/", "cluster/", "actors/"];
 const SHELLS: &[&str] = &["loader.rs", "gossip.rs", "peers.rs", "store.rs", "redis.rs", "actor.rs", "world.rs"];
 /// Parts of a shell that lie in its folder, beside brains that never wait.
 const SHELL_PARTS: &[&str] = &[
+    "cluster/src/gossip/fuzzing.rs",
     "cluster/src/gossip/ring.rs",
     "cluster/src/gossip/tests.rs",
     "cluster/src/peers/dial.rs",
@@ -70,6 +71,7 @@ const EMPTY_NAMES: &[&str] =
 /// Who may write a status code down. Everyone else passes on what an endpoint or `rejection.rs` decided, or compares.
 const STATUS_CODES: &[(&str, &str)] = &[
     ("node/src/request/rejection.rs", "the one list of what shoal answers by itself"),
+    ("node/src/cluster/part/inbox.rs", "a peer is told that a member is not reached, in the words of the admin API"),
     ("node/src/request/transform.rs", "redirects and fixed answers have the status that the operator wrote"),
     ("node/src/request.rs", "answers health probes on a listener that serves them"),
     ("node/src/admin", "an API of its own, with answers of its own"),

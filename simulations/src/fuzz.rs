@@ -27,7 +27,7 @@ use std::{
     process,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -41,6 +41,9 @@ const HOLDS_SPARE: usize = 64 << 10;
 
 /// Of the processor's time, for one input. A build without optimisation takes some tens of milliseconds for the longest.
 const TAKES_MAX: Duration = Duration::from_secs(1);
+
+/// Of the processor's time, for cutting one input down.
+const CUTTING_TAKES_MAX: Duration = Duration::from_secs(30);
 
 /// By the clock on the wall: whatever runs so long does not end.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
@@ -182,7 +185,8 @@ fn run(target: &'static Target, seed: u64, runs: Option<u64>, progress: &Progres
                 }
             }
             Err(why) => {
-                tally.found = Some(smallest::of(input, why, |input| reading.read(input).err()));
+                let until = shim::spent() + CUTTING_TAKES_MAX;
+                tally.found = Some(smallest::of(input, why, |input| if shim::spent() < until { reading.read(input).err() } else { None }));
                 break;
             }
         }
@@ -201,7 +205,7 @@ struct Reading {
 
 impl Reading {
     fn new(target: &'static Target) -> Self {
-        *current() = Current { target: Some(target), input: Vec::new() };
+        current().target = Some(target);
         Self { target, bench: (target.begin)(), took: Duration::ZERO, held: 0 }
     }
 
@@ -211,6 +215,7 @@ impl Reading {
             let mut current = current();
             current.input.clear();
             current.input.extend(input);
+            current.number += 1;
         }
         let first = self.once(input)?;
         if self.took > TAKES_MAX {
@@ -250,7 +255,6 @@ impl Reading {
 /// What the watch knows of who fuzzes.
 #[derive(Default)]
 struct Progress {
-    inputs: AtomicU64,
     over: AtomicBool,
 }
 
@@ -265,7 +269,6 @@ impl Progress {
         tally.taken += u64::from(verdict == Ok(true));
         tally.slowest = tally.slowest.max(reading.took);
         tally.most = tally.most.max(reading.held);
-        self.inputs.store(tally.inputs, Relaxed);
         verdict
     }
 }
@@ -289,9 +292,9 @@ fn watch(progress: &Progress, limit: Duration, over: &mpsc::Receiver<()>) -> Dur
         if lasted >= limit {
             progress.over.store(true, Relaxed);
         }
-        let inputs = progress.inputs.load(Relaxed);
-        stuck = if inputs == last { stuck + passed } else { Duration::ZERO };
-        last = inputs;
+        let number = current().number;
+        stuck = if number == last { stuck + passed } else { Duration::ZERO };
+        last = number;
         if stuck > HANGS_AFTER {
             last_words("it does not end");
         }
@@ -302,9 +305,11 @@ fn watch(progress: &Progress, limit: Duration, over: &mpsc::Receiver<()>) -> Dur
 struct Current {
     target: Option<&'static Target>,
     input: Vec<u8>,
+    /// Of the input, among all of this process.
+    number: u64,
 }
 
-static CURRENT: Mutex<Current> = Mutex::new(Current { target: None, input: Vec::new() });
+static CURRENT: Mutex<Current> = Mutex::new(Current { target: None, input: Vec::new(), number: 0 });
 
 thread_local! {
     static READS: Cell<bool> = const { Cell::new(false) };

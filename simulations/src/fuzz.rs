@@ -51,6 +51,9 @@ const HANGS_AFTER: Duration = Duration::from_secs(60);
 /// Inputs that are kept to be changed further.
 const KEPT_MAX: usize = 4_096;
 
+/// Most inputs are no longer.
+const SHORT: usize = 4_096;
+
 /// A longer input is not written into a command.
 const COMMAND_MAX: usize = 2_048;
 
@@ -168,14 +171,16 @@ fn run(target: &'static Target, seed: u64, runs: Option<u64>, progress: &Progres
         let newest = chance.one_in(3);
         let from = if newest { kept.len().saturating_sub(16) } else { 0 };
         let at = chance.between(from as u64..=kept.len() as u64 - 1) as usize;
-        let Target { structure, words, longest, .. } = *target;
+        let Target { structure, words, .. } = *target;
+        // Long inputs are slow, and most of what they show shorter ones do.
+        let longest = if chance.one_in(32) { target.longest } else { target.longest.min(SHORT) };
         let input = Mutation { chance: &mut chance, structure, words, longest, others: &kept }.of(&kept[at]);
         let verdict = progress.of(&mut tally, &mut reading, &input);
         match verdict {
             Ok(taken) => {
                 // Without sight, what is valid and small is the best that is known.
-                let blind = map.places() == 0 && taken && input.len() < 4_096 && chance.one_in(64);
-                if map.grows() || blind {
+                let blind = map.places() == 0 && taken && chance.one_in(64);
+                if (map.grows() || blind) && (input.len() <= SHORT || chance.one_in(16)) {
                     if kept.len() < KEPT_MAX {
                         kept.push(input);
                     } else {

@@ -24,9 +24,8 @@ impl Map {
             if self.seen.len() < at + part.len() {
                 self.seen.resize(at + part.len(), 0);
             }
-            for (chunk, seen) in part.chunks(64).zip(self.seen[at..].chunks_mut(64)) {
-                // Nearly all of a program sleeps.
-                if chunk.iter().all(|count| *count == 0) {
+            for (chunk, seen) in part.chunks(CHUNK).zip(self.seen[at..].chunks_mut(CHUNK)) {
+                if sleeps(chunk) {
                     continue;
                 }
                 for (count, seen) in chunk.iter().zip(seen) {
@@ -45,7 +44,14 @@ impl Map {
 }
 
 pub(super) fn reset() {
-    counters::each(|part| part.fill(0));
+    counters::each(|part| part.chunks_mut(CHUNK).filter(|chunk| !sleeps(chunk)).for_each(|chunk| chunk.fill(0)));
+}
+
+const CHUNK: usize = 256;
+
+/// As nearly all of a program does.
+fn sleeps(chunk: &[u8]) -> bool {
+    chunk.iter().fold(0, |all, count| all | *count) == 0
 }
 
 /// Once, twice, three times, up to 7, 15, 31, 127, and more: one bit each.

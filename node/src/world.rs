@@ -194,9 +194,12 @@ fn beside(path: &Path) -> PathBuf {
 fn replace(path: &Path, content: &[u8], how: &std::fs::OpenOptions) -> io::Result<()> {
     let beside = beside(path);
     let mut file = how.open(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&beside, path));
+    if let Err(error) = written {
+        // A disk that is full needs the room more than anybody needs a part of the file.
+        let _ = std::fs::remove_file(&beside);
+        return Err(error);
+    }
     // The rename itself is durable only once its folder is.
     match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) => std::fs::File::open(folder)?.sync_all(),
@@ -270,6 +273,10 @@ impl Disk for RealDisk {
             // Some network file systems have no locks. There it is up to the operator to give each node a folder of its own.
             Err(std::fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        }
+        // Whoever held it may have put another file into its place: that one is to be opened, by the next attempt.
+        if file.metadata()?.ino() != std::fs::metadata(path)?.ino() {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(Box::new(RealFile(file)))
     }

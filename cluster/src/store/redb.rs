@@ -2,7 +2,8 @@
 //!
 //! Reading copies the whole file and opens the copy, so that not even the repair after a crash writes to it. redb is careful
 //! with files that were torn; a file that was changed behind its back may make it panic, which is caught and is damage
-//! like any other.
+//! like any other. The first write makes the whole file beside and puts it into its place, so that a disk that is full then
+//! leaves no half of one.
 
 use super::{Records, Store, StoreError};
 use crate::{Disk, DiskFile};
@@ -94,27 +95,67 @@ impl Store for RedbFile {
     }
 
     fn write(&self, changes: &[(&str, Option<&[u8]>)]) -> Result<(), StoreError> {
+        // It is held until the end, also where another file takes its place: nobody else writes meanwhile.
         let file = self.open()?;
-        self.guarded(move || {
-            let database = database(OpenFile(file))?;
-            let transaction = database.begin_write()?;
-            {
-                let mut table = transaction.open_table(TABLE)?;
-                for (name, content) in changes {
-                    match content {
-                        Some(content) => drop(table.insert(*name, *content)?),
-                        None => drop(table.remove(*name)?),
-                    }
-                }
-            }
-            transaction.commit()?;
-            Ok(())
-        })
+        let failed = |error| StoreError::io(&self.file, &error);
+        if file.length().map_err(failed)? > 0 {
+            return self.guarded(move || apply(OpenFile(file), changes));
+        }
+        let draft = Draft::default();
+        let made = self.guarded(|| {
+            apply(draft.clone(), changes)?;
+            let mut made = vec![0; usize::try_from(draft.len()?).map_err(io::Error::other)?];
+            draft.read(0, &mut made)?;
+            Ok(made)
+        })?;
+        self.disk.replace_secret(&self.file, &made).map_err(failed)
     }
+}
+
+fn apply(backend: impl StorageBackend, changes: &[(&str, Option<&[u8]>)]) -> Result<(), Error> {
+    let database = database(backend)?;
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(TABLE)?;
+        for (name, content) in changes {
+            match content {
+                Some(content) => drop(table.insert(*name, *content)?),
+                None => drop(table.remove(*name)?),
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 fn database(backend: impl StorageBackend) -> Result<Database, DatabaseError> {
     Builder::new().set_cache_size(CACHE).create_with_backend(backend)
+}
+
+/// A file that is made in memory, and can be read once the database in it is closed.
+#[derive(Clone, Default, Debug)]
+struct Draft(Arc<InMemoryBackend>);
+
+impl StorageBackend for Draft {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
 }
 
 /// A file of the world, as redb wants it.

@@ -57,8 +57,10 @@ impl Disk for Faulty {
         unreachable!("a memory is an open file")
     }
 
-    fn replace_secret(&self, _: &Path, _: &[u8]) -> io::Result<()> {
-        unreachable!("a memory is an open file")
+    fn replace_secret(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        assert_eq!(path, file(), "nothing else is secret");
+        // All of it or nothing.
+        FaultyFile { state: self.0.clone(), path: beside() }.change(|before| *before = content.to_vec())
     }
 
     fn append(&self, _: &Path, _: &[u8]) -> io::Result<()> {
@@ -141,6 +143,10 @@ fn folder() -> Option<&'static Path> {
 
 fn file() -> PathBuf {
     Path::new("/var/lib/shoal").join(FILE)
+}
+
+fn beside() -> PathBuf {
+    file().with_extension("new")
 }
 
 fn open(disk: &Arc<Faulty>) -> Memory {
@@ -336,6 +342,32 @@ fn when_the_power_fails_within_a_write_the_old_state_or_the_new_one_is_there() {
         }
     }
     assert!(ended);
+}
+
+#[test]
+fn a_first_write_that_fails_leaves_nothing_that_counts_as_damaged() {
+    let first = |writes: usize| {
+        let disk = Arc::new(Faulty::default());
+        let memory = open(&disk);
+        disk.state().writes_left = Some(writes);
+        let written = memory.keep_credentials(&credentials()).is_ok();
+        drop(memory);
+        disk.state().writes_left = None;
+        (disk, written)
+    };
+    let enough = (0..1_000).find(|writes| first(*writes).1).expect("a file is made with fewer writes");
+    for writes in 0..=enough {
+        let (disk, written) = first(writes);
+        let memory = open(&disk);
+        assert_eq!((memory.trouble(), memory.credentials()), (None, written.then(credentials)), "{writes} of {enough}");
+        fill(&memory);
+        assert_eq!(open_again(memory, &disk).credentials(), Some(credentials()));
+    }
+}
+
+fn open_again(memory: Memory, disk: &Arc<Faulty>) -> Memory {
+    drop(memory);
+    open(disk)
 }
 
 #[test]

@@ -203,6 +203,8 @@ impl Supervision {
             live.locate(located, &node.upstreams, &snapshot.gateway.node, now);
             if let Some(staff) = staffed.get_mut(&live.service.name) {
                 self.keep(staff, live, now, &mut unattended);
+                // Whoever decides the shares of levels has to know of the new ones; there is nobody where the node stops.
+                let _ = staff.watching.as_ref().map(|watching| watching.send(service::Order::Look));
             }
         }
         unattended

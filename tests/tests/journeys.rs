@@ -11,6 +11,7 @@ mod journeys {
     mod balancing;
     mod bounds;
     mod cluster;
+    mod cluster_failover;
     mod cluster_memory;
     mod cluster_trust;
     mod connections;

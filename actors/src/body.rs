@@ -47,6 +47,7 @@ pub struct Turn<'a, M> {
     /// Tasks that may still be added.
     room: usize,
     finished: bool,
+    failed: Option<String>,
 }
 
 /// As many tasks are under way as may be. Nothing was begun.
@@ -56,7 +57,7 @@ pub struct NoRoom;
 impl<'a, M> Turn<'a, M> {
     /// A turn with room for so many tasks.
     pub fn new(now: Instant, chance: &'a dyn Fn() -> u64, room: usize) -> Self {
-        Self { now, chance, tasks: Vec::new(), room, finished: false }
+        Self { now, chance, tasks: Vec::new(), room, finished: false, failed: None }
     }
 
     pub fn now(&self) -> Instant {
@@ -79,11 +80,20 @@ impl<'a, M> Turn<'a, M> {
         self.finished = true;
     }
 
+    /// It cannot go on: the life ends with this turn, and its supervisor decides what becomes of it.
+    pub fn fail(&mut self, why: String) {
+        self.failed = Some(why);
+    }
+
     pub fn take_tasks(&mut self) -> Vec<BoxFuture<'static, M>> {
         std::mem::take(&mut self.tasks)
     }
 
     pub fn finished(&self) -> bool {
         self.finished
+    }
+
+    pub fn failed(&self) -> Option<&str> {
+        self.failed.as_deref()
     }
 }

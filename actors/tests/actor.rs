@@ -611,7 +611,7 @@ async fn a_duty_that_could_not_be_gone_on_with_is_taken_up_again_and_says_why() 
     a_while().await;
     let lives = slot.lives();
     let ended = lives.first().and_then(|life| life.ended.as_ref()).map(|(_, exit)| exit.clone());
-    assert_eq!(ended, Some(Exit::Panicked { text: "the lamp went out".into(), during: "ended" }));
+    assert_eq!(ended, Some(Exit::Failed("the lamp went out".into())));
     let Snapshot::Fresh(state) = look_into(&slot).await else { panic!("it does not answer") };
     assert_eq!((slot.view().state, &state["rounds"]), (State::Running, &json!(2)));
     assert!(state["performed_for_ms"].is_u64());

@@ -315,11 +315,11 @@ impl<B: Body> Worker<B> {
         let chance = || world.chance();
         let mut turn = Turn::new(now, &chance, B::TASKS_MAX - self.tasks);
         act(&mut self.body, &mut turn);
-        let finished = turn.finished();
+        let last = turn.failed().map(Exit::gave_out).or_else(|| turn.finished().then_some(Exit::Finished));
         let tasks = turn.take_tasks();
         self.begin(tasks);
         self.mailbox.slot().idle();
-        if finished { Step::Last(Exit::Finished) } else { Step::Worked }
+        last.map_or(Step::Worked, Step::Last)
     }
 
     fn begin(&mut self, tasks: Vec<BoxFuture<'static, B::Message>>) {

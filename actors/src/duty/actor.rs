@@ -43,9 +43,8 @@ impl Body for Performing {
 
     const TASKS_MAX: usize = 1;
 
-    fn handle(&mut self, Ended(why): Ended, _turn: &mut Turn<'_, Ended>) {
-        // A failure like any other: it stands in the story of this place, and the supervisor decides when it goes on.
-        std::panic::resume_unwind(Box::new(why));
+    fn handle(&mut self, Ended(why): Ended, turn: &mut Turn<'_, Ended>) {
+        turn.fail(why);
     }
 
     fn inspect(&self, now: Instant) -> Value {

@@ -24,6 +24,8 @@ pub enum Exit {
         /// The kind of message, or `start`, `deadline` and the like.
         during: &'static str,
     },
+    /// It could not go on, and says why.
+    Failed(String),
     /// A supervisor gave up, because too many of its children failed.
     Escalated(String),
     /// From outside, between two messages or while it was stalled.
@@ -49,6 +51,10 @@ impl Exit {
         Self::Panicked { text: cut(text), during }
     }
 
+    pub(crate) fn gave_out(why: &str) -> Self {
+        Self::Failed(cut(why))
+    }
+
     pub(crate) fn escalated(reason: &str) -> Self {
         Self::Escalated(cut(reason))
     }
@@ -59,6 +65,7 @@ impl Exit {
             Self::Finished => "finished",
             Self::Stopped => "stopped",
             Self::Panicked { .. } => "panicked",
+            Self::Failed(_) => "failed",
             Self::Escalated(_) => "escalated",
             Self::Killed(_) => "killed",
         }
@@ -75,6 +82,7 @@ impl fmt::Display for Exit {
             Self::Finished => f.write_str("finished"),
             Self::Stopped => f.write_str("stopped"),
             Self::Panicked { text, during } => write!(f, "panicked during {during}: {text}"),
+            Self::Failed(why) => write!(f, "failed: {why}"),
             Self::Escalated(reason) => write!(f, "gave up: {reason}"),
             Self::Killed(why) => write!(f, "killed: {why}"),
         }

@@ -165,7 +165,7 @@ families! {
     ACTOR_MAILBOX_DEPTH: Gauge, Count, "shoal_actor_mailbox_depth" { class: Closed };
     /// How full the fullest mailbox of a class is, from 0 to 1.
     ACTOR_MAILBOX_FILL: Gauge, Count, "shoal_actor_mailbox_fill_ratio" { class: Closed };
-    /// Actors that were started again, by class and by how the life before ended: `panicked`, `killed`, `escalated`, or without a failure.
+    /// Actors that were started again, by class and by how the life before ended: `panicked`, `failed`, `killed`, `escalated`, or without a failure.
     ACTOR_RESTARTS: Counter, Count, "shoal_actor_restarts_total" { class: Closed, reason: Closed };
 
     /// The configuration that is served, always 1.

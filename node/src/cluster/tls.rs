@@ -8,6 +8,7 @@
 //! in a line of its own before anything else: both know at once, and in words, whether and why they do not talk.
 
 mod distrust;
+mod expiring;
 mod names;
 
 pub use distrust::Distrust;
@@ -20,6 +21,7 @@ use ::cluster::{
     trust::{Identity, Trust},
 };
 use arc_swap::ArcSwap;
+use expiring::Expiring;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     client::{
@@ -52,7 +54,8 @@ const ALPN: &[u8] = b"shoal-peer";
 /// A verdict is a short line.
 const VERDICT_MAX: usize = 200;
 
-/// Trust by certificates, which can be exchanged while links are up: they stay, and the next one shows the new certificate.
+/// Trust by certificates, which can be exchanged while links are up: each lasts as long as the certificates that it was made with, and the next one
+/// shows the new.
 pub struct Tls {
     world: Arc<dyn World>,
     names: Names,
@@ -75,6 +78,7 @@ pub struct Validity {
 
 /// Trust of a node that has nothing but a join token: it knows the authority by its hash and shows no certificate.
 pub struct Joining {
+    world: Arc<dyn World>,
     names: Names,
     client: Arc<ClientConfig>,
 }
@@ -120,16 +124,22 @@ impl Trust for Tls {
             let acceptor = TlsAcceptor::from(self.live.load().server.clone());
             let mut stream = acceptor.accept(stream).await.map_err(Distrust::behind)?;
             let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let ends = shown.and_then(|certificate| Validity::of(certificate)).map(|validity| validity.not_after);
             let judged = shown.map(|certificate| self.names.identity(certificate)).transpose();
             tell(&mut stream, &judged).await?;
             let identity = judged?;
             listen(&mut stream).await?;
-            Ok((Box::new(stream) as BoxStream, identity))
+            let stream: BoxStream = Box::new(stream);
+            let stream = match ends {
+                Some(ends) => Box::new(Expiring::new(stream, self.world.clone(), ends)),
+                None => stream,
+            };
+            Ok((stream, identity))
         }))
     }
 
     fn connect(&self, stream: BoxStream) -> BoxFuture<'_, io::Result<(BoxStream, Identity)>> {
-        Box::pin(connect(self.live.load().client.clone(), &self.names, stream))
+        Box::pin(connect(&self.world, self.live.load().client.clone(), &self.names, stream))
     }
 }
 
@@ -138,7 +148,7 @@ impl Joining {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = Arc::new(ByHash { authority, algorithms: provider.signature_verification_algorithms });
         let client = client(&world, provider, verifier).with_no_client_auth();
-        Self { names, client: Arc::new(peer(client)) }
+        Self { world, names, client: Arc::new(peer(client)) }
     }
 }
 
@@ -148,7 +158,7 @@ impl Trust for Joining {
     }
 
     fn connect(&self, stream: BoxStream) -> BoxFuture<'_, io::Result<(BoxStream, Identity)>> {
-        Box::pin(connect(self.client.clone(), &self.names, stream))
+        Box::pin(connect(&self.world, self.client.clone(), &self.names, stream))
     }
 }
 
@@ -156,16 +166,18 @@ async fn within<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result
     tokio::time::timeout(HANDSHAKE, handshake).await.unwrap_or_else(|_| Err(Distrust::Slow.into()))
 }
 
-async fn connect(client: Arc<ClientConfig>, names: &Names, stream: BoxStream) -> io::Result<(BoxStream, Identity)> {
+async fn connect(world: &Arc<dyn World>, client: Arc<ClientConfig>, names: &Names, stream: BoxStream) -> io::Result<(BoxStream, Identity)> {
     within(async {
         // Nobody is called so, and it is not sent: whom we find is judged by its certificate.
         let nobody = ServerName::try_from("peer").expect("it is a name");
         let mut stream = TlsConnector::from(client).connect(nobody, stream).await.map_err(Distrust::behind)?;
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let ends = shown.and_then(|certificate| Validity::of(certificate)).map(|validity| validity.not_after);
         let judged = shown.ok_or(Distrust::Nameless).and_then(|certificate| names.identity(certificate));
         listen(&mut stream).await?;
         tell(&mut stream, &judged).await?;
-        Ok((Box::new(stream) as BoxStream, judged?))
+        let (identity, ends) = (judged?, ends.ok_or(Distrust::Nameless)?);
+        Ok((Box::new(Expiring::new(Box::new(stream), world.clone(), ends)) as BoxStream, identity))
     })
     .await
 }

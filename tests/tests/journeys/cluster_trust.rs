@@ -214,3 +214,14 @@ async fn who_speaks_plainly_and_who_speaks_tls_say_that_they_do_not_understand_e
     secured.post("/v1/members/join", json!({ "address": plain.peers().to_string() })).await;
     secured.until_sees(&[("a", "alive")]).await;
 }
+
+#[tokio::test]
+async fn a_link_ends_with_the_certificate_that_it_was_made_with() {
+    // Nobody can sign for its region, so neither certificate is renewed.
+    let cluster = Cluster::called("shop", Duration::from_secs(6), 1);
+    let (_seats, nodes) = together([cluster.enrolled("a", "eu"), cluster.enrolled("b", "eu")]).await;
+    for node in &nodes {
+        node.until_metric("shoal_cluster_links{state=\"up\"}", |links| links == 0.0).await;
+        get(node.main(), "/").await.refuses(404, "E4040");
+    }
+}

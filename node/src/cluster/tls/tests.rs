@@ -106,13 +106,13 @@ async fn the_authority_of_one_region_vouches_for_no_node_of_another() {
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_shown_to_the_next_and_keeps_the_links_there_are() {
+async fn a_renewed_certificate_is_shown_to_the_next_and_keeps_the_links_there_are_to_the_end_of_the_old() {
     let stage = Stage::new();
     let made = Made::new(&stage);
     let (a, b) = (made.tls(&made.credentials("west", "a")), made.tls(&made.credentials("west", "b")));
     let (connected, accepted) = meet(&a, &b).await;
     let ((mut near, _), (mut far, _)) = (connected.expect("trust"), accepted.expect("trust"));
-    stage.pass(LIFE.as_secs() + 1);
+    stage.pass(LIFE.as_secs());
     for (tls, node) in [(&a, "a"), (&b, "b")] {
         let before = tls.validity();
         tls.replace(&made.credentials("west", node)).expect("good certificates");
@@ -122,6 +122,15 @@ async fn a_renewed_certificate_is_shown_to_the_next_and_keeps_the_links_there_ar
     near.write_all(b"!").await.expect("the link is as it was");
     near.flush().await.expect("the link is as it was");
     assert_eq!(far.read_u8().await.expect("the link is as it was"), b'!');
+    stage.pass(1);
+    for stream in [&mut near, &mut far] {
+        let (written, read) = (stream.write_all(b"!").await, stream.read_u8().await.map(drop));
+        for over in [written, read] {
+            let error = over.expect_err("the certificates that it was made with have expired");
+            assert_eq!(Distrust::of(&error), Some(&Distrust::Expired), "{error}");
+        }
+    }
+    assert!(meet(&a, &b).await.0.is_ok());
 }
 
 #[tokio::test]

@@ -63,20 +63,21 @@ impl Read for Advertised {
 #[derive(Clone, Debug)]
 pub(crate) struct SeedText(pub(crate) Seed);
 
-impl SeedText {
-    fn parse(text: &str) -> Option<Seed> {
+impl Seed {
+    /// As it is written in `join`, and printed.
+    pub fn parse(text: &str) -> Option<Self> {
         if let Some(name) = text.strip_prefix("srv:") {
-            return LookupName::is_valid(name).then(|| Seed::Srv { name: name.into() });
+            return LookupName::is_valid(name).then(|| Self::Srv { name: name.into() });
         }
         let (dns, rest) = text.strip_prefix("dns:").map_or((false, text), |rest| (true, rest));
         let (host, digits) = rest.rsplit_once(':')?;
         let port = digits.parse::<u16>().ok().filter(|port| *port > 0 && digits.bytes().all(|byte| byte.is_ascii_digit()))?;
         if dns {
-            return LookupName::is_valid(host).then(|| Seed::Dns { name: host.into(), port });
+            return LookupName::is_valid(host).then(|| Self::Dns { name: host.into(), port });
         }
         let bracketed = host.starts_with('[') && host.ends_with(']');
         let usable = is_host(host) && (bracketed || !host.contains(':'));
-        usable.then(|| Seed::Host { host: host.trim_start_matches('[').trim_end_matches(']').into(), port })
+        usable.then(|| Self::Host { host: host.trim_start_matches('[').trim_end_matches(']').into(), port })
     }
 }
 
@@ -87,7 +88,7 @@ impl Read for SeedText {
 
     fn read(node: Node<'_>, r: &mut Reader<'_>) -> Option<Self> {
         let text = r.text(node, &Self::shape())?;
-        let seed = Self::parse(text);
+        let seed = Seed::parse(text);
         if seed.is_none() {
             r.found
                 .error(codes::BAD_SEED, node.at, format!("`{text}` says nowhere where a node may be found"))

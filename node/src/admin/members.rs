@@ -10,12 +10,10 @@ use super::{
     target::{Query, Target},
 };
 use bytes::Bytes;
+use config::Seed;
 use http::{Method, Request, Response, StatusCode, request::Parts};
 use serde_json::{Value, json};
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// What admin sees of a node's cluster.
 pub trait Cluster: Send + Sync {
@@ -29,7 +27,7 @@ pub trait Cluster: Send + Sync {
     fn place(&self, member: &str) -> Option<Place>;
 
     /// Asks there for the cluster, until somebody answers.
-    fn join(&self, address: SocketAddr);
+    fn join(&self, seed: Seed);
 
     /// Forgets members that will not come back, and returns who that was. Never those that are alive.
     fn forget(&self, whom: &Whom) -> Vec<String>;
@@ -167,11 +165,12 @@ impl Question<'_> {
         self.query.none()?;
         let cluster = self.cluster()?;
         let question = self.json()?;
-        let address = question["address"].as_str().and_then(|address| address.parse().ok());
-        let address: SocketAddr =
-            address.ok_or_else(|| Refusal::Question { detail: "`address` is where a node is reached, as \"192.0.2.7:7900\"".into() })?;
-        cluster.join(address);
-        Ok(accepted(&json!({ "address": address.to_string() })))
+        let seed = question["address"].as_str().and_then(Seed::parse);
+        let detail = "`address` is where a node is reached, as \"192.0.2.7:7900\", \"node-1.example:7900\" or \"dns:nodes.example:7900\"";
+        let seed = seed.ok_or_else(|| Refusal::Question { detail: detail.into() })?;
+        let address = seed.to_string();
+        cluster.join(seed);
+        Ok(accepted(&json!({ "address": address })))
     }
 
     pub(super) fn forget(self) -> Answer {

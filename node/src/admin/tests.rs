@@ -104,7 +104,7 @@ impl Cluster for Scripted {
         }
     }
 
-    fn join(&self, _address: std::net::SocketAddr) {}
+    fn join(&self, _seed: config::Seed) {}
 
     fn forget(&self, whom: &Whom) -> Vec<String> {
         match whom {

@@ -1,9 +1,9 @@
 //! The nodes of a cluster, as one of them knows them: who is there, who sees whom; and leaving, told rather than discovered.
 
 use super::{Exit, Failure, Output, Surroundings, Terminal, actors::span, ask::Desk, error};
+use ::config::Seed;
 use serde_json::{Value, json};
 use std::{
-    net::SocketAddr,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -30,9 +30,9 @@ pub(super) struct Args {
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Join {
-    /// Where a node of the cluster is reached by other nodes.
-    #[arg(value_name = "ADDR")]
-    address: SocketAddr,
+    /// Where nodes of the cluster are reached by other nodes: `host:port`, or as in `[cluster] join`.
+    #[arg(value_name = "ADDR", value_parser = seed)]
+    seed: Seed,
     #[command(flatten)]
     desk: Desk,
 }
@@ -65,6 +65,10 @@ pub(super) struct ForceLeave {
     region: Option<String>,
     #[command(flatten)]
     desk: Desk,
+}
+
+fn seed(text: &str) -> Result<Seed, String> {
+    Seed::parse(text).ok_or_else(|| "write host:port, dns:name:port or srv:_name._tcp.domain".into())
 }
 
 pub(super) fn members(args: &Args, surroundings: &Surroundings, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
@@ -120,8 +124,8 @@ fn views(args: &Args, surroundings: &Surroundings) -> Result<String, Failure> {
 }
 
 pub(super) fn join(args: &Join, surroundings: &Surroundings, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
-    args.desk.post("/v1/members/join", &json!({ "address": args.address.to_string() }), surroundings)?;
-    writeln!(terminal.out, "asking {} for the cluster; `shoal members` shows who answers", args.address)?;
+    args.desk.post("/v1/members/join", &json!({ "address": args.seed.to_string() }), surroundings)?;
+    writeln!(terminal.out, "asking {} for the cluster; `shoal members` shows who answers", args.seed)?;
     Ok(Exit::Ok)
 }
 

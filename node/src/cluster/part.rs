@@ -42,7 +42,7 @@ use cluster::{
     token::Token,
     trust::{Claimed, Identity, Trust},
 };
-use config::{Gateway, Secret};
+use config::{Gateway, Secret, Seed};
 use duties::Work;
 use said::Said;
 use std::{
@@ -56,6 +56,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::Notify;
 
 const BUILD: &str = env!("CARGO_PKG_VERSION");
 
@@ -94,7 +95,9 @@ pub(crate) struct Part {
     listener: Mutex<Option<Box<dyn Listener>>>,
     bound: SocketAddr,
     /// Where an operator said that there is a cluster.
-    told: Mutex<Vec<SocketAddr>>,
+    told: Mutex<Vec<Seed>>,
+    /// There is reason to look for nodes before it is time.
+    seek_now: Notify,
     node: OnceLock<Weak<Node>>,
     said: Mutex<Said>,
     renewals: AtomicU64,
@@ -181,6 +184,7 @@ impl Part {
             listener: Mutex::new(Some(socket)),
             bound,
             told: Mutex::default(),
+            seek_now: Notify::new(),
             node: OnceLock::new(),
             said: Mutex::default(),
             renewals: AtomicU64::new(0),

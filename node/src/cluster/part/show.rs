@@ -10,15 +10,15 @@ use cluster::{
     topology,
     views::{Cell, Matrix},
 };
+use config::Seed;
 use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Addresses that operators may have named.
+/// Places that operators may have named.
 const TOLD_MAX: usize = 64;
 
 impl admin::Cluster for Part {
@@ -39,15 +39,16 @@ impl admin::Cluster for Part {
         view.members.contains_key(member).then(|| if *view.me == *member { Place::Here } else { Place::Elsewhere })
     }
 
-    fn join(&self, address: SocketAddr) {
+    fn join(&self, seed: Seed) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if !told.contains(&address) {
+        if !told.contains(&seed) {
             if told.len() >= TOLD_MAX {
                 told.remove(0);
             }
-            told.push(address);
+            told.push(seed);
         }
-        self.peers.seeds(told.clone());
+        drop(told);
+        self.seek_now.notify_one();
     }
 
     fn forget(&self, whom: &Whom) -> Vec<String> {

@@ -25,6 +25,9 @@ const ROOT_KEY: &str = "cluster-root.key";
 /// Shorter ones would be renewed all the time.
 const LIFE_MIN: Duration = Duration::from_secs(10);
 
+/// A token that is good for less is over before it is where it is used.
+const EXPIRES_MIN: Duration = Duration::from_secs(1);
+
 /// A node that runs writes what it remembers within moments.
 const TRIES: u32 = 50;
 const TRY_AGAIN: Duration = Duration::from_millis(100);
@@ -193,7 +196,23 @@ fn token(args: Token, surroundings: &Surroundings, terminal: &mut Terminal<'_>) 
     let here = Here::of(args.config.as_ref(), surroundings, terminal)?;
     let region = args.region.unwrap_or_else(|| here.gateway.node.region.to_string());
     label(&region)?;
+    if args.expires < EXPIRES_MIN {
+        return Err(Failure::usage(
+            format!("a token that is good for {} lets nobody in", written(args.expires)),
+            format!("give it at least {}", written(EXPIRES_MIN)),
+        ));
+    }
     let memory = Arc::new(here.memory(surroundings)?);
+    if memory.keyring().is_none() {
+        return Err(Failure {
+            exit: Exit::Failed,
+            code: error::NO_CLUSTER,
+            message: format!("the node of {} is in no cluster yet", here.file.display()),
+            help: Some(
+                "`shoal cluster init` makes one with it as the first; into one that there is, a token of its members lets it in".into(),
+            ),
+        });
+    }
     let has_signer = memory.signer(&region).is_some();
     let world = &surroundings.world;
     let role = if args.signer { Role::Signer } else { Role::Member };

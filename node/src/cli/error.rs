@@ -221,7 +221,8 @@ const TABLE: &[(&str, &str)] = &[
     (
         NO_CLUSTER,
         "The verb is about a cluster, and the configuration says nothing of one, or not enough: a node of a cluster has `[cluster]` with \
-         a name, `[node]` with a name of its own and a `state_dir`, and no `tls` where the cluster makes its certificates itself.",
+         a name, `[node]` with a name of its own and a `state_dir`, and no `tls` where the cluster makes its certificates itself. Or the node \
+         has not been made a member yet.",
     ),
     (
         CLUSTER_EXISTS,

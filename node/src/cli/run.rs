@@ -53,8 +53,21 @@ pub(super) fn run(args: Args, surroundings: &Surroundings, terminal: &mut Termin
         Ok(read) => read,
         Err(failure) => from_memory(&args, failure, surroundings, terminal)?,
     };
+    if let Some(warning) = insecure(&args, &gateway) {
+        writeln!(terminal.err, "warning: --insecure-dev: {warning}")?;
+    }
     let given = Given { insecure_dev: args.insecure_dev, token: args.join_token.map(Secret::new) };
     serve(gateway, Some(files), given, surroundings, terminal)
+}
+
+/// What whoever starts a node without certificates should have read.
+fn insecure(args: &Args, gateway: &Gateway) -> Option<&'static str> {
+    args.insecure_dev.then_some(match &gateway.cluster {
+        Some(cluster) if cluster.is_local() => "whoever reaches the peer port on this machine is believed, whoever it says it is",
+        // The start refuses it, and says why.
+        Some(_) => "it is for loopback alone",
+        None => "there is no [cluster], so it changes nothing",
+    })
 }
 
 fn from_files(args: &Args, surroundings: &Surroundings, terminal: &mut Terminal<'_>) -> Result<(Files, Gateway), Failure> {
@@ -321,6 +334,30 @@ pub(super) fn listens(listener: &Listener) -> String {
 mod tests {
     use super::*;
     use ::config::{Diff, Revision};
+
+    #[test]
+    fn whoever_starts_without_certificates_is_warned() {
+        let table = [
+            ("--insecure-dev", "[cluster]\nname = \"shop\"\nbind = \"127.0.0.1:7900\"\n", Some("believed")),
+            ("--insecure-dev", "[cluster]\nname = \"shop\"\nbind = \"192.0.2.7:7900\"\n", Some("loopback")),
+            ("--insecure-dev", "", Some("no [cluster]")),
+            ("--config=x.toml", "[cluster]\nname = \"shop\"\nbind = \"127.0.0.1:7900\"\n", None),
+        ];
+        for (argument, text, expected) in table {
+            #[derive(clap::Parser)]
+            struct Command {
+                #[command(flatten)]
+                args: Args,
+            }
+            let args = <Command as clap::Parser>::try_parse_from(["run", argument]).expect("arguments that are understood").args;
+            let text = format!(
+                "[node]\nname = \"a\"\nregion = \"eu\"\nstate_dir = \"state\"\n[listen.main]\nbind = \"127.0.0.1:8080\"\n{text}[[route]]\nmatch = \"/\"\nrespond = {{ body = \"\" }}\n"
+            );
+            let gateway = ::config::load_text("x.toml".as_ref(), &text, &::config::OsSource::new([])).gateway.expect("a good file");
+            let warning = insecure(&args, &gateway);
+            assert!(warning.map_or(expected.is_none(), |said| expected.is_some_and(|part| said.contains(part))), "{text}: {warning:?}");
+        }
+    }
 
     #[test]
     fn a_banner_says_what_listens_where() {

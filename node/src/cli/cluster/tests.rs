@@ -136,7 +136,7 @@ fn another_region_lets_its_own_nodes_in() {
 #[test]
 fn what_is_no_cluster_is_told_what_it_lacks() {
     let node = Node::new("west-1", "west");
-    node.refuses("cluster token -c FOLDER/shoal.toml", "E6016");
+    node.refuses("cluster token -c FOLDER/shoal.toml", "E6013");
     node.refuses("keyring list -c FOLDER/shoal.toml", "E6017");
     node.refuses("cluster init -c FOLDER/shoal.toml --certificate-life 1s", "E6000");
     let alone = "[listen.main]\nbind = \"127.0.0.1:8080\"\n[[route]]\nmatch = \"/\"\nrespond = { body = \"\" }\n";
@@ -197,4 +197,16 @@ fn a_keyring_in_a_file_is_turned_by_hand() {
     node.refuses(&format!("keyring use hash {old} --file FOLDER/ring"), "E6017");
     node.refuses("keyring use hash xyz --file FOLDER/ring", "E6017");
     assert!(!listed.contains("=="), "{listed}");
+}
+
+#[test]
+fn a_token_is_made_by_members_and_lets_somebody_in() {
+    let node = Node::new("a", "eu");
+    let (exit, out, err) = node.shoal("cluster token -c FOLDER/shoal.toml");
+    assert!(exit != Exit::Ok && out.is_empty() && err.contains(error::NO_CLUSTER) && err.contains("shoal cluster init"), "{out}{err}");
+    node.does("cluster init -c FOLDER/shoal.toml");
+    for (expires, good) in [("0s", false), ("999ms", false), ("1s", true)] {
+        let (exit, out, err) = node.shoal(&format!("cluster token -c FOLDER/shoal.toml --expires {expires}"));
+        assert_eq!((exit == Exit::Ok, out.is_empty(), err.contains("at least 1s")), (good, !good, !good), "{out}{err}");
+    }
 }

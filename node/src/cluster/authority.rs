@@ -225,7 +225,7 @@ fn named(name: &str) -> DistinguishedName {
 }
 
 /// In the whole seconds that certificates know.
-fn date(wall: SystemTime) -> OffsetDateTime {
+pub(super) fn date(wall: SystemTime) -> OffsetDateTime {
     let seconds = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     OffsetDateTime::from_unix_timestamp(seconds).unwrap_or_else(|_| rcgen::date_time_ymd(9999, 12, 31))

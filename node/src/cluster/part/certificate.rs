@@ -2,11 +2,14 @@
 
 use super::{Papers, Part};
 use crate::cluster::{
+    authority::date,
     enrol::{Admission, Admitted, Asked, EnrolError, Hosts, Petition, Petitioner, renewal_again, renewal_due},
     tls::{Names, Tls},
 };
 use cluster::{
-    BoxFuture, BoxStream, offload,
+    BoxFuture, BoxStream,
+    keyring::{Keyring, Purpose},
+    offload,
     peers::{self, Reason, Unreachable},
     store::{Credentials, FILE},
     token::Token,
@@ -58,8 +61,9 @@ impl Part {
         let petitioner = Petitioner::joins(&self.settings.name, &self.site.name, token).map_err(|error| error.to_string())?;
         let hosts = Seeds { part: self, trust: Unproved(petitioner.trust(&self.world)) };
         let admitted = petitioner.ask(&*self.world, &hosts).await.map_err(|error| {
-            self.say("join", &error.to_string());
-            error.to_string()
+            let error = error.to_string();
+            self.say_as("join", &gist(&error), &error);
+            error
         })?;
         let names = Names::Own { cluster: self.settings.name.clone() };
         let tls = Tls::new(self.world.clone(), names, &admitted.credentials).map_err(|error| error.to_string())?;
@@ -140,7 +144,7 @@ impl Part {
         *self.stamped() = looked;
         if let Some(keyring) = self.memory.keyring().filter(|keyring| before.as_ref() != Some(keyring)) {
             self.hold(&keyring);
-            self.say("keyring", "the keyring has changed, and is used as it is now");
+            self.say("keyring", &format!("the keyring has changed, and is used as it is now: {}", keys(&keyring)));
         }
     }
 
@@ -245,7 +249,7 @@ impl Hosts for Seeds<'_> {
     }
 
     fn tell(&self, seed: SocketAddr, why: &str) {
-        self.part.say(&format!("join {seed}"), &format!("{seed} does not let this node in: {why}"));
+        self.part.say_as(&format!("join {seed}"), &gist(why), &format!("{seed} does not let this node in: {why}"));
     }
 }
 
@@ -262,10 +266,68 @@ impl Trust for Unproved {
     }
 }
 
+/// What a keyring holds, by the names of its keys.
+fn keys(keyring: &Keyring) -> String {
+    let rings = [Purpose::Hash, Purpose::Pepper, Purpose::Token].map(|purpose| {
+        let used = keyring.used_id(purpose);
+        let others: String = keyring.ids(purpose).filter(|id| *id != used).map(|id| format!(" and {id} held")).collect();
+        format!("{purpose} {used} in use{others}")
+    });
+    rings.join(", ")
+}
+
+/// What a line is about that counts something: without the numbers it is the same each time.
+fn gist(line: &str) -> String {
+    line.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn until(tls: &Tls) -> String {
-    format!("{} s since 1970", seconds(tls.validity().not_after))
+    written(tls.validity().not_after)
+}
+
+/// `2026-11-24 17:05:09 UTC`
+fn written(time: SystemTime) -> String {
+    let (date, time) = (date(time).date(), date(time).time());
+    format!("{date} {:02}:{:02}:{:02} UTC", time.hour(), time.minute(), time.second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::keyring::Key;
+
+    #[test]
+    fn operators_read_dates() {
+        for (seconds, expected) in [(0, "1970-01-01 00:00:00 UTC"), (1_795_539_909, "2026-11-24 17:05:09 UTC")] {
+            assert_eq!(written(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn each_step_of_a_rotation_is_told_in_other_words() {
+        let mut keyring = Keyring::new([1, 2, 3].map(|seed| Key::new([seed; 32])));
+        let before = keyring.used_id(Purpose::Token);
+        let mut told = vec![keys(&keyring)];
+        let added = keyring.add(Purpose::Token, Key::new([9; 32])).expect("there is room");
+        told.push(keys(&keyring));
+        assert!(told[1].ends_with(&format!("token {before} in use and {added} held")), "{}", told[1]);
+        keyring.use_key(Purpose::Token, added).expect("it is held");
+        told.push(keys(&keyring));
+        keyring.remove(Purpose::Token, before).expect("it is not used");
+        told.push(keys(&keyring));
+        told.sort();
+        told.dedup();
+        assert_eq!(told.len(), 4, "{told:?}");
+    }
+
+    #[test]
+    fn a_line_that_counts_is_the_same_line_each_time() {
+        let expired = |ago| cluster::token::TokenRefusal::Expired { ago: Duration::from_secs(ago) }.to_string();
+        assert!(expired(2) != expired(31) && gist(&expired(2)) == gist(&expired(31)));
+        assert_ne!(gist(&expired(2)), gist(&cluster::token::TokenRefusal::Forged.to_string()));
+    }
 }

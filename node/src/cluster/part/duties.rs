@@ -41,6 +41,13 @@ const SEEDS_MAX: usize = 256;
 /// Between two attempts at what could not be bound.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long until the first of these is due: each was done then, if ever, and is to be done so often.
+fn rest<const COUNT: usize>(now: Instant, done: [(Option<Instant>, Duration); COUNT]) -> Duration {
+    let until =
+        |(at, often): (Option<Instant>, Duration)| at.map_or(REMEMBER, |at| often.saturating_sub(now.saturating_duration_since(at)));
+    done.map(until).into_iter().min().unwrap_or(REMEMBER).max(NEWS)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Work {
     Certificate,
@@ -162,16 +169,21 @@ impl Part {
             self.peers.seeds(strangers);
             let mut changes = self.peers.changes();
             let rest = if self.peers.links().is_empty() { SEEK } else { SEEK_LINKED };
-            // A link that comes or goes changes how urgent it is.
-            let _ = tokio::time::timeout(rest, changes.changed()).await;
+            tokio::select! {
+                () = tokio::time::sleep(rest) => {}
+                // A link that comes or goes changes how urgent it is.
+                _ = changes.changed() => {}
+                () = self.seek_now.notified() => {}
+            }
             tokio::time::sleep(NEWS).await;
         }
     }
 
     /// Where nodes of the cluster may be reached.
     pub(super) async fn whereabouts(&self) -> Vec<SocketAddr> {
-        let mut found = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for seed in &self.settings.join {
+        let mut found = Vec::new();
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for seed in told.iter().chain(&self.settings.join) {
             match self.addresses_of(seed).await {
                 Ok(addresses) => found.extend(addresses),
                 Err(why) => self.say(&format!("seed {seed}"), &format!("nobody is found at {seed}: {why}")),
@@ -212,7 +224,7 @@ impl Part {
                 looked = Some(now);
                 self.look_at_keyring().await;
             }
-            let rest = remembered.map_or(REMEMBER, |at| often.saturating_sub(now - at)).max(NEWS);
+            let rest = rest(now, [(remembered, often), (looked, REMEMBER)]);
             if let Ok(Err(_)) = tokio::time::timeout(rest, changed.changed()).await {
                 return "nobody tells of members any more".into();
             }
@@ -330,5 +342,23 @@ impl Part {
             Some(node) if node.is_started() => State::Serving,
             _ => State::Joining,
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an instant to count from")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_first_is_waited_for_and_nothing_longer_than_ten_seconds() {
+        let start = Instant::now();
+        let at = |second: u64| start + Duration::from_secs(second);
+        let table = [(100, [Some(100), Some(95)], 5), (100, [Some(92), Some(100)], 2), (100, [None, Some(99)], 9), (100, [None, None], 10)];
+        for (now, done, expected) in table {
+            let waits = rest(at(now), done.map(|done| (done.map(at), REMEMBER)));
+            assert_eq!(waits, Duration::from_secs(expected), "{done:?} at {now}");
+        }
+        assert_eq!(rest(at(100), [(Some(at(80)), REMEMBER), (None, REMEMBER)]), NEWS, "what is late is not done without end");
     }
 }

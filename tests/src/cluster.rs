@@ -9,7 +9,7 @@ use crate::{
 };
 use cluster::{
     keyring::{Key, Keyring},
-    store::{Memory, Signer},
+    store::{Memory, Signer, StoreError},
     token::Role,
 };
 use node::{
@@ -164,7 +164,14 @@ fn keyring(secret: u8) -> Keyring {
 
 fn memory(folder: &Path) -> Memory {
     use ::cluster::World;
-    Memory::beside(RealWorld::new().disk(), Some(folder)).expect("the folder can be written")
+    for _ in 0..250 {
+        match Memory::beside(RealWorld::new().disk(), Some(folder)) {
+            // A node that runs writes at this moment.
+            Err(StoreError::InUse { .. }) => std::thread::sleep(LOOK),
+            opened => return opened.expect("the folder can be written"),
+        }
+    }
+    panic!("{} is in use for too long", folder.display())
 }
 
 impl Seat {

@@ -14,6 +14,10 @@ const RAW_MAX: usize = 256 << 10;
 /// A block unpacks to no more.
 const BLOCK_MAX: usize = u16::MAX as usize;
 
+/// chitchat fills a block with 16 KiB before it begins another one, so that what is read at once is in a quarter of this. A block
+/// has a price of its own, even one of three bytes with nothing in it.
+const BLOCKS_MAX: usize = 64;
+
 /// A member's own facts and a representative's records are far below.
 pub(super) const KEY_MAX: usize = 192;
 pub(super) const VALUE_MAX: usize = 4_096;
@@ -161,7 +165,7 @@ fn unpack(blocks: &[u8]) -> Result<(Vec<u8>, bool), Unreadable> {
     let mut rest = Reader(blocks);
     let mut raw = Vec::new();
     let mut block = vec![0; BLOCK_MAX];
-    loop {
+    for _ in 0..=BLOCKS_MAX {
         let kind = rest.u8().ok_or(Unreadable)?;
         if kind == END {
             return if rest.0.is_empty() { Ok((raw, false)) } else { Err(Unreadable) };
@@ -181,6 +185,7 @@ fn unpack(blocks: &[u8]) -> Result<(Vec<u8>, bool), Unreadable> {
             return Ok((raw, true));
         }
     }
+    Err(Unreadable)
 }
 
 /// In blocks that are not compressed: they go no further than to this process's own chitchat.

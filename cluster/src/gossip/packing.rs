@@ -18,6 +18,10 @@ use std::net::{IpAddr, SocketAddr};
 
 const FORMAT: u8 = 1;
 
+/// chitchat keeps what it writes within a datagram, and packed it is hardly ever longer. A link would carry four times as much,
+/// and what is read of it costs time.
+pub(super) const BYTES_MAX: usize = 64 << 10;
+
 /// The fewest bytes of an entry, for the check of a count before anything is allocated.
 const FULL_MIN: usize = 1 + 1 + 1 + 4 + 1 + 2 + 3;
 const SHORT_MIN: usize = 4 + 3;
@@ -64,6 +68,8 @@ pub(super) struct Packed<'a> {
 /// Why a message was not read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Unpackable {
+    /// Longer than anything that a member sends.
+    Length,
     Format,
     /// More entries than there can be members, or than there are bytes for.
     Count,
@@ -96,6 +102,9 @@ impl Packed<'_> {
 
 /// Reads a message with at most so many entries.
 pub(super) fn unpack(bytes: &[u8], entries_max: usize) -> Result<Packed<'_>, Unpackable> {
+    if bytes.len() > BYTES_MAX {
+        return Err(Unpackable::Length);
+    }
     let mut rest = Reader(bytes);
     let (kind, mark) = head(&mut rest).ok_or(Unpackable::Format)?;
 

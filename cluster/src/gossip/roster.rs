@@ -21,8 +21,9 @@ const DIGEST_MAX: usize = 56_000;
 pub(super) struct Roster {
     me: Id,
     known: BTreeMap<u32, Known>,
-    /// Whom another one with the same short name keeps out of `known`. Never told in short; there is one in a million clusters.
-    twins: BTreeSet<Id>,
+    /// Whom another one with the same short name keeps out of `known`, by that name. Never told in short; there is one in a
+    /// million clusters, or as many as somebody who wants to do harm can make up.
+    twins: BTreeMap<u32, BTreeSet<Id>>,
     muted: BTreeSet<Id>,
     /// The highest incarnation of each name.
     newest: BTreeMap<Arc<str>, (u64, SocketAddr)>,
@@ -53,7 +54,7 @@ impl Roster {
         let mut roster = Self {
             me: me.clone(),
             known: BTreeMap::new(),
-            twins: BTreeSet::new(),
+            twins: BTreeMap::new(),
             muted: BTreeSet::new(),
             newest: BTreeMap::new(),
             length: 0,
@@ -67,7 +68,7 @@ impl Roster {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.known.len() + self.twins.len()
+        self.known.len() + self.twins.values().map(BTreeSet::len).sum::<usize>()
     }
 
     /// Takes over what a digest of this node's own chitchat names: that is who it knows.
@@ -76,7 +77,7 @@ impl Roster {
             let hash = short(&entry.id);
             match self.known.get_mut(&hash) {
                 Some(known) if known.id == entry.id => known.present = true,
-                Some(_) if self.twins.contains(&entry.id) => {}
+                Some(_) if contains(&self.twins, hash, &entry.id) => {}
                 Some(_) | None => {
                     self.add(entry.id.clone(), now);
                     if let Some(known) = self.known.get_mut(&hash).filter(|known| known.id == entry.id) {
@@ -90,9 +91,12 @@ impl Roster {
             return;
         }
         let named: BTreeSet<&Id> = if self.twins.is_empty() { BTreeSet::new() } else { digest.iter().map(|entry| &entry.id).collect() };
-        self.twins.retain(|twin| named.contains(twin));
+        self.twins.retain(|_, twins| {
+            twins.retain(|twin| named.contains(twin));
+            !twins.is_empty()
+        });
         self.known.retain(|_, known| std::mem::take(&mut known.present));
-        let ids = self.known.values().map(|known| &known.id).chain(&self.twins);
+        let ids = self.known.values().map(|known| &known.id).chain(self.twins.values().flatten());
         let mut newest: BTreeMap<Arc<str>, (u64, SocketAddr)> = BTreeMap::new();
         let mut length = 0;
         for id in ids {
@@ -135,16 +139,17 @@ impl Roster {
     }
 
     pub(super) fn knows(&self, id: &Id) -> bool {
-        self.known.get(&short(id)).is_some_and(|known| known.id == *id) || self.twins.contains(id)
+        let hash = short(id);
+        self.known.get(&hash).is_some_and(|known| known.id == *id) || contains(&self.twins, hash, id)
     }
 
     /// Whom four bytes mean, unless they could mean two.
     pub(super) fn resolve(&self, hash: u32) -> Option<&Known> {
-        self.known.get(&hash).filter(|_| self.twins.is_empty() || !self.twins.iter().any(|twin| short(twin) == hash))
+        self.known.get(&hash).filter(|_| !self.twins.contains_key(&hash))
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = &Id> {
-        self.known.values().map(|known| &known.id).chain(&self.twins)
+        self.known.values().map(|known| &known.id).chain(self.twins.values().flatten())
     }
 
     /// Whether anyone at this address is worth a message.
@@ -158,8 +163,56 @@ impl Roster {
         *newest = (*newest).max((id.incarnation, id.address));
         let hash = short(&id);
         match self.known.entry(hash) {
-            Entry::Occupied(_) => _ = self.twins.insert(id),
+            Entry::Occupied(_) => _ = self.twins.entry(hash).or_default().insert(id),
             Entry::Vacant(free) => _ = free.insert(Known { id, since, present: false }),
         }
+    }
+}
+
+fn contains(twins: &BTreeMap<u32, BTreeSet<Id>>, hash: u32, id: &Id) -> bool {
+    twins.get(&hash).is_some_and(|twins| twins.contains(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gossip::native::Entry;
+
+    fn id(name: &str) -> Id {
+        Id { name: name.into(), incarnation: 1, address: ([10, 0, 0, 1], 7_400).into() }
+    }
+
+    /// Two members with one short name, and another one.
+    fn twins() -> [Id; 3] {
+        let mut seen = BTreeMap::new();
+        let pair = (0..).find_map(|number| {
+            let one = id(&format!("n{number}"));
+            seen.insert(short(&one), one.clone()).map(|other| [other, one])
+        });
+        let [one, other] = pair.expect("among so many there are two");
+        [one, other, id("single")]
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant does")]
+    fn a_short_name_of_two_means_nobody_until_one_of_them_is_gone() {
+        let now = Instant::now();
+        let [one, other, single] = twins();
+        let mut roster = Roster::new(id("me"), now);
+        for id in [&one, &other, &single] {
+            assert_eq!(roster.admit(id, now), Admission::Welcome);
+            assert_eq!(roster.admit(id, now), Admission::Known);
+        }
+        assert!(roster.len() == 4 && roster.ids().count() == 4);
+        assert!(roster.resolve(short(&one)).is_none() && roster.knows(&one) && roster.knows(&other));
+        assert!(roster.resolve(short(&single)).is_some_and(|known| known.id == single));
+
+        let digest =
+            |ids: &[&Id]| ids.iter().map(|id| Entry { id: (*id).clone(), heartbeat: 1, collected: 0, version: 0 }).collect::<Vec<_>>();
+        let me = id("me");
+        roster.observe(&digest(&[&me, &one, &other, &single]), now);
+        assert_eq!(roster.len(), 4);
+        roster.observe(&digest(&[&me, &one, &single]), now);
+        assert!(roster.resolve(short(&one)).is_some_and(|known| known.id == one) && !roster.knows(&other));
     }
 }

@@ -53,7 +53,7 @@ pub(super) struct Scribe {
 pub struct Counts {
     /// Messages that are no messages of this ring, or of this release or the ones around it.
     pub unreadable: u64,
-    /// Messages with more entries than there can be members.
+    /// Messages that are longer than any member sends them, or with more entries than there can be members.
     pub oversized: u64,
     /// Names of incarnations for which there was no room.
     pub crowded_out: u64,
@@ -164,7 +164,7 @@ impl Scribe {
         let entries_max = ENTRIES_FACTOR * self.roster.len() + ENTRIES_SPARE;
         let packed = match packing::unpack(bytes, entries_max) {
             Ok(packed) if packed.mark == self.mark => packed,
-            Err(Unpackable::Count) => {
+            Err(Unpackable::Length | Unpackable::Count) => {
                 self.counts.oversized += 1;
                 return None;
             }

@@ -81,6 +81,18 @@ fn a_member_whose_changes_are_all_left_out_is_still_brought_up_to_its_version() 
 }
 
 #[test]
+fn there_are_no_more_blocks_than_chitchat_would_write() {
+    let cut = |block: &[u8], blocks: usize| [&block.repeat(blocks)[..], &[END]].concat();
+    for nothing in [&[COMPRESSED, 0, 0][..], &[PLAIN, 0, 0]] {
+        assert!(judge(&cut(nothing, BLOCKS_MAX), |_| true).is_ok());
+        assert_eq!(judge(&cut(nothing, BLOCKS_MAX + 1), |_| true), Err(Unreadable));
+    }
+    // What is read at once comes in whole blocks of 16 KiB.
+    let change = raw(&format!("{}={}#1", "k".repeat(KEY_MAX), "v".repeat(VALUE_MAX)));
+    assert!(16_384 * (BLOCKS_MAX - 1) > RAW_MAX + change.len());
+}
+
+#[test]
 fn a_version_never_goes_back() {
     check("@a l=1#2 l=0#1", None, 0);
     check("@a l=1#2 l=0#2", None, 0);

@@ -37,6 +37,17 @@ fn short_names_and_marks_are_the_same_on_every_node_and_in_every_release() {
     assert_eq!(mark("shoal/eu"), 0x9ac0_8285);
 }
 
+#[test]
+fn a_message_is_not_longer_than_a_datagram() {
+    let message = |length: usize| {
+        let delta = vec![0; length - 8];
+        Packed { kind: Kind::Ack, mark: 7, full: Vec::new(), short: Vec::new(), delta: &delta }.bytes()
+    };
+    assert!(unpack(&message(BYTES_MAX), 0).is_ok());
+    assert_eq!(unpack(&message(BYTES_MAX + 1), 0), Err(Unpackable::Length));
+    assert!(message(8 + 65_507).len() <= BYTES_MAX, "chitchat's longest delta");
+}
+
 /// A head, then a count, then these bytes.
 fn counted(count: u64, rest: &[u8]) -> Vec<u8> {
     let mut bytes = vec![1, 0, 0, 0, 0, 0];

@@ -4,7 +4,7 @@
 //! that the number of links between regions does not depend on the number of nodes. Two nodes that see different members may
 //! compute different representatives for a while; then there are a few links too many, and none too few.
 
-use crate::member::{Member, Seen, State, View};
+use crate::member::{By, Member, Seen, State, View};
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 mod ways;
@@ -56,7 +56,9 @@ fn lost<'a>(me: &str, mut gone: Vec<&'a Member>) -> impl Iterator<Item = &'a Mem
 
 /// Who speaks for a region, the first one first. Of a region where nobody is alive, who might when it comes back.
 pub fn representatives(view: &View, region: &str) -> Vec<Arc<str>> {
-    let alive = view.of_region(region).filter(|member| member.is_alive());
+    // Of a region that is split, whoever is beyond the split speaks for its own part.
+    let here = |member: &&Member| *region != *view.region || member.by == By::Itself;
+    let alive = view.of_region(region).filter(|member| member.is_alive()).filter(here);
     let chosen = choose(region, alive);
     if !chosen.is_empty() {
         return chosen;

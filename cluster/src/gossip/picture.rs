@@ -257,7 +257,7 @@ impl Picture {
         }
         self.learn_forgotten(now);
         let heard = Heard::of(self, now);
-        self.see_ours(now);
+        self.see_ours(&heard, now);
         self.see_others(&heard, now);
         let view = self.draw(&heard);
         let changed = view != *self.view;
@@ -311,7 +311,7 @@ impl Picture {
     }
 
     /// Of each name of the region, the newest incarnation that is live; or else the newest.
-    fn see_ours(&mut self, now: Instant) {
+    fn see_ours(&mut self, heard: &Heard, now: Instant) {
         let before = std::mem::take(&mut self.ours);
         let mut named: BTreeMap<&Arc<str>, (&Id, &Sighting, &Arc<Facts>)> = BTreeMap::new();
         for (id, sighting) in self.region.iter().filter(|(id, _)| id.name != self.me) {
@@ -346,7 +346,7 @@ impl Picture {
             let (incarnation, version, heartbeat) = (id.incarnation, sighting.version, sighting.heartbeat);
             ours.insert(Arc::clone(name), Ours { member, incarnation, version, heartbeat });
         }
-        self.meet_in_world(&mut ours);
+        self.meet_neighbours(&mut ours, heard);
         // chitchat forgets the dead after some minutes; they are members all the same.
         let resumes = self.resumes(now);
         let mut remembered = Vec::new();
@@ -376,21 +376,29 @@ impl Picture {
         self.ours = ours;
     }
 
-    /// Who is of this region and only heard in the ring of the world is a member that needs a link, to be heard in the region.
-    fn meet_in_world(&self, ours: &mut BTreeMap<Arc<str>, Ours>) {
-        for (id, sighting) in self.world.iter().filter(|(id, sighting)| id.name != self.me && sighting.is_present()) {
-            let Some(facts) = sighting.facts.clone().filter(|facts| facts.region == self.facts.region) else { continue };
-            let generation = id.incarnation >> TURN_BITS;
-            if ours.contains_key(&id.name)
-                || self.region.named(&id.name).next().is_some()
-                || self.forgotten.is(&id.name, &facts.region, generation)
-            {
+    /// Whoever is of this region and heard by way of other regions alone is there, and needs a link, to be heard in the region.
+    fn meet_neighbours(&self, ours: &mut BTreeMap<Arc<str>, Ours>, heard: &Heard) {
+        for (name, (record, by)) in heard.neighbours.iter().filter(|(name, _)| **name != self.me) {
+            let generation = record.incarnation >> TURN_BITS;
+            let is_over = record.gone
+                || record.facts.state == State::Left
+                || self.forgotten.is(name, &self.facts.region, generation)
+                || self.goodbyes.get(name).is_some_and(|(goodbye, _)| *goodbye >= generation);
+            let known = ours.get(name).map(|known| &known.member);
+            let is_told_better = known.is_some_and(|known| !matches!(known.seen, Seen::Gone { .. }) || known.generation > generation);
+            if is_over || is_told_better {
                 continue;
             }
-            let (name, by) = (Arc::clone(&id.name), By::Representative(Arc::clone(&id.name)));
-            let member = Member { name: Arc::clone(&name), generation, facts, seen: Seen::Alive, by };
-            ours.insert(name, Ours { member, incarnation: generation << TURN_BITS, version: 0, heartbeat: 0 });
+            let (facts, by) = (Arc::clone(&record.facts), By::Representative(Arc::clone(by)));
+            let member = Member { name: Arc::clone(name), generation, facts, seen: Seen::Alive, by };
+            let Record { incarnation, version, heartbeat, .. } = *record;
+            ours.insert(Arc::clone(name), Ours { member, incarnation, version, heartbeat });
         }
+    }
+
+    /// Whether the ring of the region hears it.
+    fn is_in_region(&self, name: &str) -> bool {
+        self.region.named(name).any(|(_, sighting)| sighting.live)
     }
 
     /// Whether what was known before still stands for what nobody has said again.

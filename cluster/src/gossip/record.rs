@@ -4,7 +4,12 @@
 //! incarnation before an earlier one; within one, the facts of the higher version and the sighting of the later
 //! heartbeat. So nobody has to decide who is right, and a representative that is behind does no harm.
 
-use super::told::{address, cut, number, state, token};
+use super::{
+    native::Id,
+    picture::TURN_BITS,
+    table::Sighting,
+    told::{address, cut, number, state, token},
+};
 use crate::member::{Facts, State, is_name};
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
@@ -21,6 +26,14 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// What somebody says of itself in the ring of the world is as good as a record, before there is one.
+    pub(super) fn of_itself(id: &Id, sighting: &Sighting) -> Option<Self> {
+        let facts = sighting.told.facts(id.address)?;
+        // The turns of the two rings are not the same ones: a record comes before this in any case.
+        let incarnation = id.incarnation >> TURN_BITS << TURN_BITS;
+        Some(Self { incarnation, version: 0, heartbeat: 0, gone: false, facts: Arc::new(Facts { health: BTreeMap::new(), ..facts }) })
+    }
+
     /// Takes over what the other knows better; whether there was any.
     pub(super) fn merge(&mut self, other: &Self) -> bool {
         let before = self.clone();

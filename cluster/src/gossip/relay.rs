@@ -28,6 +28,16 @@ impl Relay {
         self.unsaid.retain(|name, _| known.contains_key(name));
         let patience = TURN * u32::try_from(rank).unwrap_or(u32::MAX);
         for (name, record) in known {
+            // What this node has written itself and knows to be otherwise by now is not to be left to anybody.
+            if self.written.get(name).is_some_and(|written| !written.says_the_same_as(record)) {
+                self.unsaid.remove(name);
+                if others.get(name).is_some_and(|read| read.says_as_much_as(record)) {
+                    self.written.remove(name);
+                } else {
+                    self.written.insert(Arc::clone(name), record.clone());
+                }
+                continue;
+            }
             // What readers come to know from all that is written, by this node and by others.
             let mut read = others.get(name).cloned();
             match (&mut read, self.written.get(name)) {

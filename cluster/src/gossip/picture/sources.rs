@@ -21,6 +21,9 @@ pub(super) struct Heard {
     pub(super) passed_on: BTreeMap<Arc<str>, Record>,
     /// What the others who speak for this region in the ring of the world, and who are alive, say of its members.
     pub(super) spoken: BTreeMap<Arc<str>, Record>,
+    /// The members of this node's own region that its ring does not hear, and others do by way of other regions: the region is split,
+    /// and has a way around. A representative tells its half what the halves beyond say in the ring of the world.
+    pub(super) neighbours: BTreeMap<Arc<str>, (Record, Arc<str>)>,
     /// Who speaks for each other region, as far as this node hears it itself.
     pub(super) speakers: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// The regions that somebody of this region hears.
@@ -42,16 +45,27 @@ impl Heard {
             heard.hears.entry(Arc::clone(&base.region)).or_default().extend(sighting.told.hears.iter().cloned());
             if base.region != *own {
                 heard.speakers.entry(Arc::clone(&base.region)).or_default().insert(Arc::clone(&id.name));
-            } else if sighting.told.speaks && speaks {
+                continue;
+            }
+            if sighting.told.speaks && speaks {
                 merge(&mut heard.spoken, &sighting.told.records, |record| record.facts.region == *own);
             }
+            // Whoever is in the ring of the region too hears nobody there whom this node does not hear.
+            if !picture.is_in_region(&id.name) {
+                let itself = Record::of_itself(id, sighting);
+                let said = sighting.told.records.iter().filter(|(_, record)| record.facts.region == *own);
+                for (name, record) in said.chain(itself.as_ref().map(|record| (&id.name, record))) {
+                    put(&mut heard.neighbours, name, record, &id.name);
+                }
+            }
         }
+        heard.neighbours.retain(|name, _| !picture.is_in_region(name));
         heard.heard = heard.speakers.keys().cloned().collect();
         heard.hears.entry(Arc::clone(own)).or_default().extend(heard.speakers.keys().cloned());
         let passing = Self::passing(picture, now);
         for (_, sighting) in passing.iter().filter(|(_, sighting)| sighting.is_present()) {
             if speaks {
-                merge(&mut heard.passed_on, &sighting.told.records, |record| record.facts.region != *own);
+                merge(&mut heard.passed_on, &sighting.told.records, |_| true);
             }
             for (region, note) in &sighting.told.notes {
                 if region != own && !note.speakers.is_empty() {
@@ -63,7 +77,7 @@ impl Heard {
 
         let mut by_itself = BTreeMap::new();
         for (by, record_name, record) in Self::direct(picture, now) {
-            put(&mut by_itself, record_name, record, by);
+            put(&mut by_itself, record_name, &record, by);
         }
         let mut by_way_of = BTreeMap::new();
         for (id, sighting) in &passing {
@@ -83,10 +97,15 @@ impl Heard {
         for (name, (record, by)) in by_way_of {
             put(&mut heard.records, &name, &record, &by);
         }
-        let ours_to_say = heard.records.iter().filter(|_| speaks);
+        let ours_to_say = heard.records.iter().chain(&heard.neighbours).filter(|_| speaks);
         heard.to_pass_on = ours_to_say.map(|(name, (record, _))| (Arc::clone(name), record.clone())).collect();
         let reachable_through_others = |region: &Arc<str>| heard.heard.contains(region) && !heard.speakers.contains_key(region);
         heard.to_pass_on.retain(|_, record| !reachable_through_others(&record.facts.region));
+        // Of its own region, only what nobody passes on to it is passed on: what goes in a circle would never end.
+        for (id, sighting) in passing.iter().filter(|(_, sighting)| sighting.is_present()) {
+            let of_ours = sighting.told.records.iter().filter(|(name, record)| record.facts.region == *own && !picture.is_in_region(name));
+            of_ours.for_each(|(name, record)| put(&mut heard.neighbours, name, record, &id.name));
+        }
         heard.health = Self::summaries(picture, &heard.speakers, &passing);
         heard
     }
@@ -101,7 +120,7 @@ impl Heard {
     }
 
     /// What is said in the ring of the world by those whose region it is about.
-    fn direct(picture: &Picture, now: Instant) -> Vec<(&Arc<str>, &Arc<str>, &Record)> {
+    fn direct(picture: &Picture, now: Instant) -> Vec<(&Arc<str>, &Arc<str>, Record)> {
         let mut by_region: BTreeMap<&Arc<str>, Vec<(&super::Id, &Sighting)>> = BTreeMap::new();
         let all = picture.world.iter().filter(|(id, sighting)| sighting.told.speaks && !picture.world.is_superseded(id));
         for (id, sighting) in all {
@@ -109,13 +128,21 @@ impl Heard {
                 by_region.entry(&base.region).or_default().push((id, sighting));
             }
         }
-        let mut said = Vec::new();
+        let (mut said, mut last) = (Vec::new(), Vec::new());
         for (region, speakers) in by_region {
             for (id, sighting) in counting(speakers, now) {
                 let records = sighting.told.records.iter().filter(|(_, record)| record.facts.region == *region);
-                said.extend(records.map(|(name, record)| (&id.name, name, record)));
+                // What somebody said of others outlives it for a while; that it is there itself does not.
+                let is_over = |name: &Arc<str>| *name == id.name && sighting.was_live && !sighting.is_present();
+                let (over, counts): (Vec<_>, Vec<_>) = records.partition(|(name, _)| is_over(name));
+                said.extend(counts.into_iter().map(|(name, record)| (&id.name, name, record.clone())));
+                last.extend(over.into_iter().map(|(name, record)| (&id.name, name, Record { gone: true, ..record.clone() })));
             }
         }
+        // Whoever speaks of it knows better; where nobody does, it is gone.
+        let named: BTreeSet<&Arc<str>> = said.iter().map(|(_, name, _)| *name).collect();
+        last.retain(|(_, name, _)| !named.contains(name));
+        said.extend(last);
         said
     }
 

@@ -336,6 +336,77 @@ fn who_is_of_this_region_and_only_heard_in_the_ring_of_the_world_is_a_member() {
 }
 
 #[test]
+fn a_region_that_is_split_is_whole_as_long_as_another_one_leads_around() {
+    let mut scene = Scene::new();
+    ["a", "b", "c"].iter().for_each(|name| scene.member(name, 1, &[]));
+    let (a, c) = (told_of("a", "eu", "a s 0"), told_of("c", "eu", "a s 0"));
+    // That nobody hears this node beyond the split is no news, and `b` is heard here.
+    let (b, me) = (told_of("b", "eu", "g s 0"), told_of("me", "eu", "g s 0"));
+    scene.speaker("a", "eu", &[("w", "1"), (&a.0, &a.1), (&b.0, &b.1), (&c.0, &c.1), (&me.0, &me.1)]);
+    scene.step(0.0);
+    scene.step(2.0);
+    let in_region = |scene: &mut Scene, name: &str, live: bool| scene.region.get_mut(&id(name, 1)).expect("it is there").live = live;
+    scene.now += table::HEARD_FOR;
+    ["a", "c"].iter().for_each(|name| in_region(&mut scene, name, false));
+    let mut steps = vec![scene.step(1.0)];
+    assert_eq!(scene.seen(), "a+ b+ c+ me+");
+    assert_eq!(scene.picture.view().members["c"].by, By::Representative("a".into()));
+    let representatives = &scene.picture.view().regions["eu"].representatives;
+    assert!(["a", "c"].iter().all(|beyond| !representatives.contains(&Arc::from(*beyond))), "{representatives:?} speak for this part");
+    steps.extend((0..40).map(|_| scene.step(0.25)));
+    let told = |ring: fn(&Step) -> &[Write], key: &str| steps.iter().any(|step| said(ring(step), key).is_some());
+    assert!(told(|step| &step.region, "m/a") && told(|step| &step.region, "m/c"), "who does not speak for this part is told");
+    assert!(!told(|step| &step.region, "m/b"), "this part hears its own members itself");
+    assert!(!told(|step| &step.world, "m/c"), "of whom others hear they speak themselves");
+
+    scene.speaker("a", "eu", &[(&c.0, "")]);
+    scene.step(1.0);
+    assert_eq!(scene.seen(), "a+ b+ c- me+", "beyond the split it is not heard any more either");
+    scene.silent("a");
+    scene.step(1.0);
+    assert_eq!(scene.seen(), "a- b+ c- me+", "the way around is cut");
+    ["a", "c"].iter().for_each(|name| in_region(&mut scene, name, true));
+    scene.step(1.0);
+    assert_eq!(scene.seen(), "a+ b+ c+ me+");
+    assert_eq!(scene.picture.view().members["c"].by, By::Itself);
+}
+
+#[test]
+fn who_does_not_speak_for_its_part_of_a_region_is_told_of_the_other_parts() {
+    let mut scene = Scene::new();
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+    names.iter().for_each(|name| scene.member(name, 1, &[]));
+    scene.member("z", 1, &[]);
+    scene.step(0.0);
+    scene.silent("z");
+    scene.step(1.0);
+    assert!(scene.seen().ends_with(" z-"), "{}", scene.seen());
+    let speaker = scene.picture.view().regions["eu"].representatives[0].clone();
+    let z = told_of("z", "eu", "a s 0");
+    scene.member(&speaker, 1, &[("w", "1"), (&z.0, &z.1)]);
+    scene.step(1.0);
+    assert!(scene.seen().ends_with(" z+"), "{}", scene.seen());
+    scene.member(&speaker, 1, &[(&z.0, "")]);
+    scene.step(1.0);
+    assert!(scene.seen().ends_with(" z-"), "{}", scene.seen());
+}
+
+#[test]
+fn a_representative_that_has_died_is_not_alive_by_its_own_last_words() {
+    let mut scene = Scene::new();
+    scene.step(0.0);
+    scene.step(2.0);
+    let (u1, u2, u3) = (told_of("u1", "us", "a s 0"), told_of("u2", "us", "a s 0"), told_of("u3", "us", "a s 0"));
+    scene.speaker("u1", "us", &[("w", "1"), (&u1.0, &u1.1), (&u3.0, &u3.1)]);
+    scene.speaker("u2", "us", &[("w", "1"), (&u2.0, &u2.1)]);
+    scene.step(1.0);
+    assert_eq!(scene.seen(), "me+ u1+ u2+ u3+");
+    scene.silent("u1");
+    scene.step(1.0);
+    assert_eq!(scene.seen(), "me+ u1- u2+ u3+", "what it said of others counts until somebody else has said it");
+}
+
+#[test]
 fn a_node_that_enters_its_ring_anew_goes_on_from_what_it_knew() {
     let mut scene = Scene::new();
     ["a", "b"].iter().for_each(|name| scene.member(name, 1, &[]));

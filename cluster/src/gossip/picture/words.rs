@@ -1,7 +1,10 @@
 //! What this node says in each ring: all keys that it wants to have there, and of those what has changed.
 
 use super::{Base, Facts, Heard, Note, Picture, Record, Relay, Summary, cut, list, service, summary_text};
-use crate::{health, member::Seen};
+use crate::{
+    health,
+    member::{By, Seen},
+};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -136,7 +139,7 @@ impl Picture {
             // A region that is cut off is passed on as it was; so that a node that starts now knows whom to dial.
             let lost = self.others.iter().filter(|(_, other)| !heard.hears_of(&other.record.facts.region));
             known.extend(lost.map(|(name, other)| (Arc::clone(name), other.record.clone())));
-            known.retain(|name, _| self.others.contains_key(name));
+            known.retain(|name, _| self.others.contains_key(name) || heard.neighbours.contains_key(name));
             voice.relay.step(&known, &heard.passed_on, rank, now);
             for (region, view) in &self.view.regions {
                 let speakers = heard.speakers.get(region).cloned().unwrap_or_default();
@@ -168,7 +171,9 @@ impl Picture {
         wanted.insert("n".to_owned(), list(&hears));
         forgets(self, &mut wanted, false);
         if let Some(rank) = rank {
-            let known: BTreeMap<Arc<str>, Record> = self.ours.iter().map(|(name, ours)| (Arc::clone(name), record(ours))).collect();
+            // Who is only known by way of other regions is for those to speak of who hear it.
+            let ours = self.ours.iter().filter(|(_, ours)| ours.member.by == By::Itself || !ours.member.is_alive());
+            let known: BTreeMap<Arc<str>, Record> = ours.map(|(name, ours)| (Arc::clone(name), record(ours))).collect();
             let members = self.ours.len();
             let alive = self.view.of_region(&self.facts.region).filter(|member| member.is_alive());
             let health = health::of_region(alive.map(|member| &member.facts.health));

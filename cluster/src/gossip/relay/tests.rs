@@ -87,3 +87,19 @@ fn who_is_not_known_any_more_is_not_written_any_more() {
     relay.step(&all(&[("b", record(1, 5, false))]), &BTreeMap::new(), 0, now);
     assert_eq!(written(&relay), "b1");
 }
+
+#[test]
+fn whoever_has_written_what_is_not_so_any_more_mends_it_whatever_its_turn() {
+    // A member that nobody could hear for a while has said nothing newer of itself.
+    let (now, nobody) = (start(), BTreeMap::new());
+    let (gone, back) = (all(&[("a", record(1, 5, true))]), all(&[("a", record(1, 5, false))]));
+    for (others, expected) in [(&nobody, "a1"), (&back, "")] {
+        let mut second = Relay::default();
+        second.step(&gone, &nobody, 1, now);
+        second.step(&gone, &nobody, 1, now + TURN);
+        assert_eq!(written(&second), "a1g");
+        second.step(&back, others, 1, now + 2 * TURN);
+        assert_eq!(written(&second), expected);
+        assert!(!second.waits());
+    }
+}

@@ -276,16 +276,17 @@ impl Peers {
         self.0.me()
     }
 
-    /// Gives the frame to the link of the peer that is reached there; false if there is none or no room. Never waits.
+    /// Gives the frame to the link of the peer that is reached there; false if there is none or no room, or for gossip if the peer is
+    /// silent. Never waits.
     pub fn send(&self, to: SocketAddr, frame: Frame) -> bool {
         let link = self.0.table().at(to, |link| self.0.silent(link)).cloned();
-        link.is_some_and(|link| link.send(frame, &self.0.counts))
+        link.is_some_and(|link| self.0.give(&link, frame))
     }
 
     /// As [`Peers::send`], by name.
     pub fn tell(&self, node: &str, frame: Frame) -> bool {
         let link = self.0.table().get(node).cloned();
-        link.is_some_and(|link| link.send(frame, &self.0.counts))
+        link.is_some_and(|link| self.0.give(&link, frame))
     }
 
     /// Tells all peers that we leave the cluster. To be called before what runs the links is dropped, with a moment in between.
@@ -350,6 +351,13 @@ impl Inner {
 
     fn telling(&self) -> MutexGuard<'_, ()> {
         self.telling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom we do not hear hears no gossip of ours. Where only one way is cut, whoever hears us would take us for alive until the
+    /// link is closed, and begin to miss us only then.
+    fn give(&self, link: &Link, frame: Frame) -> bool {
+        let unheard = matches!(frame, Frame::Gossip { .. }) && self.silent(link);
+        !unheard && link.send(frame, &self.counts)
     }
 
     fn silent(&self, link: &Link) -> bool {

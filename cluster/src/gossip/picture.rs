@@ -335,6 +335,8 @@ impl Picture {
                 Some(Ours { member: Member { seen: Seen::Gone { since }, .. }, incarnation, .. }) if *incarnation == id.incarnation => {
                     *since
                 }
+                // The way around has ended now.
+                Some(Ours { member: Member { seen: Seen::Alive, by: By::Representative(_), .. }, .. }) => now,
                 Some(_) | None => sighting.quiet_since.unwrap_or(now),
             };
             let seen = match (facts.state, sighting.live) {
@@ -425,6 +427,13 @@ impl Picture {
             let (record, by) = (record.clone(), Arc::clone(by));
             others.insert(Arc::clone(name), Other { record, by, since: None });
         }
+        // Who was there once was there: where an earlier process is spoken of still, nobody who is heard knows the later one.
+        let generation = |other: &Other| other.record.incarnation >> TURN_BITS;
+        for (name, known) in &before {
+            if let Some(other) = others.get_mut(name).filter(|other| generation(other) < generation(known)) {
+                other.record = Record { gone: true, ..known.record.clone() };
+            }
+        }
         // Nobody says anything of a region that is cut off for long: what was known of it stays true as far as it goes.
         for (name, other) in before.iter().filter(|(_, other)| !heard.hears_of(&other.record.facts.region)) {
             if !others.contains_key(name) && others.len() < 2 * GONE_MAX {
@@ -479,7 +488,9 @@ impl Picture {
             let (reachable, sees) = (own || heard.reachable(&name), heard.hears(&name));
             view.regions.insert(name, Region { reachable, representatives, sees, health });
         }
-        for (name, ours) in self.ours.iter().filter(|(name, _)| **name != self.me) {
+        // What somebody beyond a split has said last is about the time before.
+        let told = |ours: &Ours| !ours.member.is_alive() || ours.member.by == By::Itself;
+        for (name, ours) in self.ours.iter().filter(|(name, ours)| **name != self.me && told(ours)) {
             let id = Id { name: Arc::clone(name), incarnation: ours.incarnation, address: ours.member.facts.address };
             if let Some(row) = self.region.get(&id).and_then(|sighting| sighting.told.row.clone()) {
                 view.rows.insert(Arc::clone(name), row);

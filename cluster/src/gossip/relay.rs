@@ -14,6 +14,8 @@ use std::{
 /// Long enough for a round of gossip to go from one representative to the next.
 const TURN: Duration = Duration::from_secs(1);
 
+pub(super) type Records = BTreeMap<Arc<str>, Record>;
+
 #[derive(Default)]
 pub(super) struct Relay {
     written: BTreeMap<Arc<str>, Record>,
@@ -22,30 +24,25 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// Brings up to date what this node writes. `known` is all that it knows; `others` what those of the others who are alive say.
-    pub(super) fn step(&mut self, known: &BTreeMap<Arc<str>, Record>, others: &BTreeMap<Arc<str>, Record>, rank: usize, now: Instant) {
+    /// Brings up to date what this node writes. `known` is all that it knows; `others` what those of the others who are alive say,
+    /// and `beyond` what those say who know better only until they are contradicted.
+    pub(super) fn step(&mut self, known: &Records, others: &Records, beyond: &Records, rank: usize, now: Instant) {
         self.written.retain(|name, _| known.contains_key(name));
         self.unsaid.retain(|name, _| known.contains_key(name));
         let patience = TURN * u32::try_from(rank).unwrap_or(u32::MAX);
         for (name, record) in known {
-            // What this node has written itself and knows to be otherwise by now is not to be left to anybody.
+            // What this node has written and does not believe any more it takes back at once, whatever its turn.
             if self.written.get(name).is_some_and(|written| !written.says_the_same_as(record)) {
-                self.unsaid.remove(name);
-                if others.get(name).is_some_and(|read| read.says_as_much_as(record)) {
-                    self.written.remove(name);
-                } else {
+                self.written.remove(name);
+                if !others.get(name).is_some_and(|read| read.says_the_same_as(record)) {
                     self.written.insert(Arc::clone(name), record.clone());
                 }
-                continue;
             }
+            let is_enough = |read: &Record| read.says_as_much_as(record);
             // What readers come to know from all that is written, by this node and by others.
-            let mut read = others.get(name).cloned();
-            match (&mut read, self.written.get(name)) {
-                (Some(read), Some(written)) => _ = read.merge(written),
-                (read @ None, written) => *read = written.cloned(),
-                (Some(_), None) => {}
-            }
-            if read.is_some_and(|read| read.says_as_much_as(record)) {
+            let read = merged(others.get(name), self.written.get(name));
+            let all = merged(beyond.get(name), read.as_ref());
+            if read.as_ref().is_some_and(is_enough) && all.as_ref().is_some_and(is_enough) {
                 self.unsaid.remove(name);
                 continue;
             }
@@ -65,6 +62,12 @@ impl Relay {
     pub(super) fn waits(&self) -> bool {
         !self.unsaid.is_empty()
     }
+}
+
+fn merged(one: Option<&Record>, two: Option<&Record>) -> Option<Record> {
+    let mut merged = one.or(two)?.clone();
+    two.into_iter().for_each(|two| _ = merged.merge(two));
+    Some(merged)
 }
 
 #[cfg(test)]

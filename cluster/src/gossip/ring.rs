@@ -8,7 +8,7 @@ use super::{
     native::Id,
     picture::{Picture, Write},
     scribe::{Counts, Heard, Recipient, Scribe},
-    table::{Standing, Table},
+    table::{HEARD_FOR, Standing, Table},
     told::Told,
 };
 use crate::World;
@@ -41,6 +41,10 @@ const PHI: f64 = 8.0;
 
 /// The signs of life that the mean is made of: few enough that a change of pace is learned within some minutes.
 const SAMPLES: usize = 200;
+
+/// A longer time between two is a silence that has ended, and says nothing about how often they come: in the mean it would keep the
+/// next silence from being noticed.
+const PAUSE_MAX: Duration = HEARD_FOR;
 
 /// A member that is gone is named to others for half of this, and then dropped. It holds for whoever has not left; who
 /// has is muted much sooner.
@@ -143,7 +147,7 @@ impl OpenRing {
             gossip_interval: super::INTERVAL,
             listen_addr: id.address,
             seed_nodes: vec![ANYONE.to_string()],
-            failure_detector_config: FailureDetectorConfig::new(PHI, SAMPLES, Duration::from_secs(10), super::INTERVAL, DEAD_FOR),
+            failure_detector_config: FailureDetectorConfig::new(PHI, SAMPLES, PAUSE_MAX, super::INTERVAL, DEAD_FOR),
             marked_for_deletion_grace_period: TOMBSTONE_FOR,
             catchup_callback: None,
             extra_liveness_predicate: None,

@@ -19,8 +19,10 @@ pub(super) struct Heard {
     pub(super) to_pass_on: BTreeMap<Arc<str>, Record>,
     /// What the others who pass on into this region, and who are alive, say of other regions.
     pub(super) passed_on: BTreeMap<Arc<str>, Record>,
-    /// What the others who speak for this region in the ring of the world, and who are alive, say of its members.
+    /// What the others who speak for this region in the ring of the world, and are heard in its own, say of its members.
     pub(super) spoken: BTreeMap<Arc<str>, Record>,
+    /// What those say of them who are not heard in the ring of the region: they speak for another part of it.
+    pub(super) beyond: BTreeMap<Arc<str>, Record>,
     /// The members of this node's own region that its ring does not hear, and others do by way of other regions: the region is split,
     /// and has a way around. A representative tells its half what the halves beyond say in the ring of the world.
     pub(super) neighbours: BTreeMap<Arc<str>, (Record, Arc<str>)>,
@@ -47,18 +49,19 @@ impl Heard {
                 heard.speakers.entry(Arc::clone(&base.region)).or_default().insert(Arc::clone(&id.name));
                 continue;
             }
-            if sighting.told.speaks && speaks {
-                merge(&mut heard.spoken, &sighting.told.records, |record| record.facts.region == *own);
-            }
-            // Whoever is in the ring of the region too hears nobody there whom this node does not hear.
-            if !picture.is_in_region(&id.name) {
-                let itself = Record::of_itself(id, sighting);
-                let said = sighting.told.records.iter().filter(|(_, record)| record.facts.region == *own);
-                for (name, record) in said.chain(itself.as_ref().map(|record| (&id.name, record))) {
-                    put(&mut heard.neighbours, name, record, &id.name);
+            if picture.is_in_region(&id.name) {
+                if sighting.told.speaks && speaks {
+                    merge(&mut heard.spoken, &sighting.told.records, |record| record.facts.region == *own);
                 }
+                continue;
+            }
+            let itself = Record::of_itself(id, sighting);
+            let said = sighting.told.records.iter().filter(|(_, record)| record.facts.region == *own && sighting.told.speaks);
+            for (name, record) in said.chain(itself.as_ref().map(|record| (&id.name, record))) {
+                put(&mut heard.neighbours, name, record, &id.name);
             }
         }
+        heard.beyond = heard.neighbours.iter().map(|(name, (record, _))| (Arc::clone(name), record.clone())).collect();
         heard.neighbours.retain(|name, _| !picture.is_in_region(name));
         heard.heard = heard.speakers.keys().cloned().collect();
         heard.hears.entry(Arc::clone(own)).or_default().extend(heard.speakers.keys().cloned());
@@ -75,16 +78,7 @@ impl Heard {
             }
         }
 
-        let mut by_itself = BTreeMap::new();
-        for (by, record_name, record) in Self::direct(picture, now) {
-            put(&mut by_itself, record_name, &record, by);
-        }
-        let mut by_way_of = BTreeMap::new();
-        for (id, sighting) in &passing {
-            for (name, record) in sighting.told.records.iter().filter(|(_, record)| record.facts.region != *own) {
-                put(&mut by_way_of, name, record, &id.name);
-            }
-        }
+        let mut by_way_of = said(&passing, |record| record.facts.region != *own);
         // Where this node hears a region itself, it knows better than who passes on, and above all what is not said any more.
         if picture.election.is_settled(now) {
             by_way_of.retain(|_, (record, _): &mut (Record, Arc<str>)| !heard.speakers.contains_key(&record.facts.region));
@@ -93,7 +87,7 @@ impl Heard {
             let reachable = picture.view.regions.iter().filter(|(name, region)| region.reachable && *name != own);
             heard.resumed = reachable.map(|(name, _)| Arc::clone(name)).collect();
         }
-        heard.records = by_itself;
+        heard.records = Self::direct(picture, now);
         for (name, (record, by)) in by_way_of {
             put(&mut heard.records, &name, &record, &by);
         }
@@ -120,7 +114,7 @@ impl Heard {
     }
 
     /// What is said in the ring of the world by those whose region it is about.
-    fn direct(picture: &Picture, now: Instant) -> Vec<(&Arc<str>, &Arc<str>, Record)> {
+    fn direct(picture: &Picture, now: Instant) -> BTreeMap<Arc<str>, (Record, Arc<str>)> {
         let mut by_region: BTreeMap<&Arc<str>, Vec<(&super::Id, &Sighting)>> = BTreeMap::new();
         let all = picture.world.iter().filter(|(id, sighting)| sighting.told.speaks && !picture.world.is_superseded(id));
         for (id, sighting) in all {
@@ -128,22 +122,13 @@ impl Heard {
                 by_region.entry(&base.region).or_default().push((id, sighting));
             }
         }
-        let (mut said, mut last) = (Vec::new(), Vec::new());
+        let mut records = BTreeMap::new();
         for (region, speakers) in by_region {
-            for (id, sighting) in counting(speakers, now) {
-                let records = sighting.told.records.iter().filter(|(_, record)| record.facts.region == *region);
-                // What somebody said of others outlives it for a while; that it is there itself does not.
-                let is_over = |name: &Arc<str>| *name == id.name && sighting.was_live && !sighting.is_present();
-                let (over, counts): (Vec<_>, Vec<_>) = records.partition(|(name, _)| is_over(name));
-                said.extend(counts.into_iter().map(|(name, record)| (&id.name, name, record.clone())));
-                last.extend(over.into_iter().map(|(name, record)| (&id.name, name, Record { gone: true, ..record.clone() })));
+            for (name, (record, by)) in said(&counting(speakers, now), |record| record.facts.region == *region) {
+                put(&mut records, &name, &record, &by);
             }
         }
-        // Whoever speaks of it knows better; where nobody does, it is gone.
-        let named: BTreeSet<&Arc<str>> = said.iter().map(|(_, name, _)| *name).collect();
-        last.retain(|(_, name, _)| !named.contains(name));
-        said.extend(last);
-        said
+        records
     }
 
     /// Of each other region what the first of its representatives says, or what the first of this region's passes on.
@@ -206,6 +191,24 @@ fn counting<'a>(mut speaking: Vec<(&'a super::Id, &'a Sighting)>, now: Instant) 
         speaking.retain(|(_, sighting)| sighting.is_present() || sighting.quiet_for(now).max(sighting.over_for(now)) < ECHO_FOR);
     }
     speaking
+}
+
+/// What they say. Whether somebody is heard is for those to say who are there, if they speak of it: a representative writes
+/// nothing that it does not believe, so it knows better than the last words of another, whatever either has heard.
+fn said(speakers: &[(&super::Id, &Sighting)], about: impl Fn(&Record) -> bool) -> BTreeMap<Arc<str>, (Record, Arc<str>)> {
+    let (mut words, mut echoes) = (BTreeMap::new(), BTreeMap::new());
+    for (id, sighting) in speakers {
+        let into = if sighting.is_present() { &mut words } else { &mut echoes };
+        let records = sighting.told.records.iter().filter(|(_, record)| about(record));
+        records.for_each(|(name, record)| put(into, name, record, &id.name));
+    }
+    for (name, (mut echo, by)) in echoes {
+        if words.get(&name).is_some_and(|(word, _)| word.incarnation == echo.incarnation) {
+            (echo.heartbeat, echo.gone) = (0, false);
+        }
+        put(&mut words, &name, &echo, &by);
+    }
+    words
 }
 
 fn merge(into: &mut BTreeMap<Arc<str>, Record>, records: &BTreeMap<Arc<str>, Record>, about: impl Fn(&Record) -> bool) {

@@ -392,18 +392,31 @@ fn who_does_not_speak_for_its_part_of_a_region_is_told_of_the_other_parts() {
 }
 
 #[test]
-fn a_representative_that_has_died_is_not_alive_by_its_own_last_words() {
+fn of_representatives_those_who_are_there_know_better_than_those_who_are_not() {
     let mut scene = Scene::new();
     scene.step(0.0);
     scene.step(2.0);
-    let (u1, u2, u3) = (told_of("u1", "us", "a s 0"), told_of("u2", "us", "a s 0"), told_of("u3", "us", "a s 0"));
-    scene.speaker("u1", "us", &[("w", "1"), (&u1.0, &u1.1), (&u3.0, &u3.1)]);
-    scene.speaker("u2", "us", &[("w", "1"), (&u2.0, &u2.1)]);
+    let told = |name: &str, heartbeat: u64, what: &str| {
+        let id = id(name, 1);
+        (format!("m/{name}"), format!("{:x} 1 {heartbeat:x} {what} {} 1-1 us z 1 c", id.incarnation, id.address))
+    };
+    let (u1, u2, u3, u4) = (told("u1", 9, "a s 0"), told("u2", 9, "a s 0"), told("u3", 9, "a s 0"), told("u4", 9, "a s 0"));
+    let (u1_gone, u4_gone) = (told("u1", 5, "g s 0"), told("u4", 5, "g s 0"));
+    // The region is split: what the other part hears is news.
+    scene.speaker("u1", "us", &[("w", "1"), (&u1.0, &u1.1), (&u3.0, &u3.1), (&u4.0, &u4.1)]);
+    scene.speaker("u2", "us", &[("w", "1"), (&u2.0, &u2.1), (&u1_gone.0, &u1_gone.1), (&u4_gone.0, &u4_gone.1)]);
     scene.step(1.0);
-    assert_eq!(scene.seen(), "me+ u1+ u2+ u3+");
+    assert_eq!(scene.seen(), "me+ u1+ u2+ u3+ u4+");
     scene.silent("u1");
     scene.step(1.0);
-    assert_eq!(scene.seen(), "me+ u1- u2+ u3+", "what it said of others counts until somebody else has said it");
+    assert_eq!(scene.seen(), "me+ u1- u2+ u3+ u4-", "of whom nobody speaks the last words count for a while");
+
+    let restarted = (u4.0.clone(), u4.1.replacen(&format!("{:x}", id("u4", 1).incarnation), &format!("{:x}", id("u4", 2).incarnation), 1));
+    scene.speaker("u1", "us", &[(&restarted.0, &restarted.1)]);
+    scene.step(1.0);
+    assert_eq!(scene.seen(), "me+ u1- u2+ u3+ u42+", "a process that was there was there, whoever has said so");
+    scene.step(11.0);
+    assert_eq!(scene.seen(), "me+ u1- u2+ u42-", "no generation goes back, whatever is left of what was said");
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl Picture {
             let lost = self.others.iter().filter(|(_, other)| !heard.hears_of(&other.record.facts.region));
             known.extend(lost.map(|(name, other)| (Arc::clone(name), other.record.clone())));
             known.retain(|name, _| self.others.contains_key(name) || heard.neighbours.contains_key(name));
-            voice.relay.step(&known, &heard.passed_on, rank, now);
+            voice.relay.step(&known, &heard.passed_on, &BTreeMap::new(), rank, now);
             for (region, view) in &self.view.regions {
                 let speakers = heard.speakers.get(region).cloned().unwrap_or_default();
                 let note = Note { speakers: speakers.into_iter().take(SPEAKERS_MAX).collect(), hears: view.sees.clone() };
@@ -177,7 +177,7 @@ impl Picture {
             let members = self.ours.len();
             let alive = self.view.of_region(&self.facts.region).filter(|member| member.is_alive());
             let health = health::of_region(alive.map(|member| &member.facts.health));
-            self.world_voice.relay.step(&known, &heard.spoken, rank, now);
+            self.world_voice.relay.step(&known, &heard.spoken, &heard.beyond, rank, now);
             if rank == 0 {
                 let summaries = self.world_voice.paced(summaries("h/", &health), "h/", members, now);
                 wanted.extend(summaries);

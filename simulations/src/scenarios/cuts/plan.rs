@@ -194,12 +194,13 @@ impl Plan {
         at >= self.last_change(at) + SETTLED_WITHIN
     }
 
-    /// Whom a node reaches, itself included, directly or by way of others: only what gets an answer is a connection.
-    pub(super) fn reached_from(&self, node: usize, at: Duration) -> BTreeSet<usize> {
+    /// Whom a node reaches, itself included, directly or by way of others: only what gets an answer is a connection. A way counts
+    /// where one of its ends is `acquainted` with the other, because nobody dials a stranger.
+    pub(super) fn reached_from(&self, node: usize, at: Duration, acquainted: impl Fn(usize, usize) -> bool) -> BTreeSet<usize> {
         let closed = self.closed(at);
         let open = |one: usize, two: usize| {
-            let (one, two) = (NODES[one], NODES[two]);
-            !closed.contains(&(one, two)) && !closed.contains(&(two, one))
+            let (here, there) = (NODES[one], NODES[two]);
+            !closed.contains(&(here, there)) && !closed.contains(&(there, here)) && (acquainted(one, two) || acquainted(two, one))
         };
         let mut reached = BTreeSet::from([node]);
         let mut next = vec![node];

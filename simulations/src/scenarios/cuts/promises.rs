@@ -56,11 +56,6 @@ impl Upheld<'_> {
         broken.collect()
     }
 
-    /// The looks at a time when all there was to know could have been known.
-    fn settled(&self) -> impl Iterator<Item = &Look> {
-        self.findings.looks.iter().filter(|look| self.plan.is_settled(look.at))
-    }
-
     /// The last look of each node.
     fn last(&self) -> Result<Vec<&Look>, String> {
         let last = |node: usize| self.findings.looks.iter().rfind(|look| look.by == node);
@@ -96,11 +91,18 @@ fn names(numbers: &BTreeSet<usize>) -> String {
     numbers.iter().map(|number| NODES[*number]).collect()
 }
 
+/// Everybody knows where the seeds are, and otherwise whom it has seen.
 fn the_reached_are_alive(run: &Upheld<'_>) -> Result<(), String> {
-    for look in run.settled() {
+    let mut seen: BTreeSet<(usize, usize)> = BTreeSet::new();
+    for look in &run.findings.looks {
+        seen.extend(look.members.keys().map(|member| (look.by, *member)));
+        if !run.plan.is_settled(look.at) {
+            continue;
+        }
         let alive: BTreeSet<usize> = look.members.iter().filter(|(_, member)| member.seen == "alive").map(|(number, _)| *number).collect();
-        let reached = run.plan.reached_from(look.by, look.at);
-        if alive != reached {
+        let within = run.plan.reached_from(look.by, look.at, |_, _| true);
+        let reached = run.plan.reached_from(look.by, look.at, |one, two| run.plan.seeds.contains(&two) || seen.contains(&(one, two)));
+        if !alive.is_subset(&within) || !reached.is_subset(&alive) {
             let since = run.plan.last_change(look.at);
             return Err(format!(
                 "{} reaches {} since {since:?} and sees {} alive at {:?}",
@@ -122,7 +124,7 @@ fn the_others_are_gone(run: &Upheld<'_>) -> Result<(), String> {
         if !run.plan.is_settled(look.at) {
             continue;
         }
-        let reached = run.plan.reached_from(look.by, look.at);
+        let reached = run.plan.reached_from(look.by, look.at, |_, _| true);
         for other in known.difference(&reached) {
             let seen = look.members.get(other).map_or("nowhere", |member| &member.seen);
             if seen != "gone" {
@@ -167,13 +169,15 @@ fn one_link(run: &Upheld<'_>) -> Result<(), String> {
                 continue;
             }
             let (us, them) = (NODES[look.by], NODES[*peer]);
+            let strangers = !look.members.contains_key(peer) && !there.members.contains_key(&look.by);
+            let told = [look.by, *peer].iter().any(|node| run.plan.seeds.contains(node));
             let here = look.members.get(peer).and_then(|member| member.link);
             let there = there.members.get(&look.by).and_then(|member| member.link);
             let is_cut = closed.contains(&(us, them)) || closed.contains(&(them, us));
             let neighbours = run.plan.places[look.by].region == run.plan.places[*peer].region;
             let right = match (here, there) {
                 (Some(here), Some(there)) => here != there && !is_cut,
-                (None, None) => is_cut || !neighbours,
+                (None, None) => is_cut || !neighbours || (strangers && !told),
                 // Between regions links that nobody wants any more are closed, and the looks are not at the same instant.
                 (Some(_), None) | (None, Some(_)) => !neighbours,
             };

@@ -218,6 +218,7 @@ async fn a_peer_that_goes_silent_is_silent_after_a_second_lost_after_five_and_co
     let silent = until("silent", || !a.peers.hears("b")).await;
     assert!(silent >= Duration::from_millis(700) && silent <= Duration::from_millis(1_050), "{silent:?}");
     assert!(a.is_linked(&b), "silent is not lost");
+    assert!(!a.peers.send(b.address, gossip("unheard")) && a.peers.tell("b", Frame::Leave), "only gossip waits until it is heard again");
     let lost = silent + until("lost", || !a.is_linked(&b) && !b.is_linked(&a)).await;
     assert!(lost >= Duration::from_millis(4_700) && lost <= Duration::from_millis(5_600), "{lost:?}");
     assert_eq!(a.heard.losses(), [Lost::Silent]);

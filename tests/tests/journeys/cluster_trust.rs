@@ -133,7 +133,7 @@ async fn a_token_that_has_expired_lets_nobody_in() {
 #[tokio::test]
 async fn certificates_are_renewed_and_no_request_minds() {
     let origin = Origin::ok().await;
-    let cluster = Cluster::called("shop", Duration::from_secs(6), 1);
+    let cluster = Cluster::called("shop", Duration::from_secs(9), 1);
     let serving = in_front_of(&origin.url(), "");
     let seats = [cluster.founder("a", "eu"), cluster.enrolled("b", "eu"), cluster.founder("c", "us")];
     let (_seats, nodes) = together(seats.map(|seat| seat.with(&serving))).await;
@@ -218,7 +218,7 @@ async fn who_speaks_plainly_and_who_speaks_tls_say_that_they_do_not_understand_e
 #[tokio::test]
 async fn a_link_ends_with_the_certificate_that_it_was_made_with() {
     // Nobody can sign for its region, so neither certificate is renewed.
-    let cluster = Cluster::called("shop", Duration::from_secs(6), 1);
+    let cluster = Cluster::called("shop", Duration::from_secs(9), 1);
     let (_seats, nodes) = together([cluster.enrolled("a", "eu"), cluster.enrolled("b", "eu")]).await;
     for node in &nodes {
         node.until_metric("shoal_cluster_links{state=\"up\"}", |links| links == 0.0).await;

@@ -8,7 +8,7 @@
 
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a measuring program reads the clock and prints what it found")]
 
-use config::{Limit, LimitMode, Missing, Place, Rate};
+use config::{Limit, LimitMode, Missing, Place, Rate, Scope};
 use shoal_actors::limiter::{Key, Limiter, Options, Policy, Take};
 use std::{
     hint::black_box,
@@ -144,6 +144,7 @@ fn limit() -> Limit {
         key: Vec::new(),
         mode: LimitMode::Enforce,
         missing: Missing::Share,
+        scope: Scope::Node,
         place: Place { file: Arc::new(PathBuf::from("shoal.toml")), line: 1, column: 1 },
     }
 }

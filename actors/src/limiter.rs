@@ -15,7 +15,9 @@ mod cell;
 mod decision;
 mod few;
 mod key;
+mod lease;
 mod policy;
+mod reporter;
 mod table;
 
 // A retry budget is a bucket too.
@@ -25,19 +27,24 @@ pub use self::{
     decision::{Decision, Verdict},
     key::{Key, KeyHasher},
     policy::{Counts, Policy},
+    reporter::{Reporter, Said},
     table::{Memory, Swept},
 };
 
 use self::{
-    cell::Cell,
+    cell::{Cell, WATCHED, WOKEN},
     few::Few,
     policy::{Ledger, Stripe},
     table::{Place, Table},
 };
 use config::{Limit, LimitName};
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering::Relaxed},
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::Ordering::Relaxed,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -63,12 +70,15 @@ pub struct Limiter {
     clock: Clock,
     seed: [u8; 16],
     registry: Mutex<Registry>,
+    wakes: Wakes,
 }
 
 /// The ledgers of limits that are in use, by name.
 #[derive(Default)]
 struct Registry {
     ledgers: BTreeMap<LimitName, Weak<Ledger>>,
+    /// The rule of each, by its number, as the newest revision has it.
+    rules: BTreeMap<u32, (LimitName, Rule)>,
     numbered: u32,
     /// Names of limits that are gone are dropped when there are so many names.
     purge_at: usize,
@@ -91,6 +101,37 @@ pub struct Usage {
     pub offered: u64,
 }
 
+/// Keys that are to be reported, by shard: bounded, and never waited for.
+struct Wakes(Box<[Wake]>);
+
+struct Wake {
+    sender: SyncSender<(Key, u32)>,
+    receiver: Mutex<Receiver<(Key, u32)>>,
+}
+
+/// Keys of one shard that wait to be reported.
+const WAKES_MAX: usize = 1_024;
+
+impl Wakes {
+    fn new() -> Self {
+        let wake = |_| {
+            let (sender, receiver) = sync_channel(WAKES_MAX);
+            Wake { sender, receiver: Mutex::new(receiver) }
+        };
+        Self((0..SHARDS).map(wake).collect())
+    }
+
+    fn push(&self, key: Key, limit: u32) -> bool {
+        let wake = &self.0[key.place(table::SHARD_BITS)];
+        wake.sender.try_send((key, limit)).is_ok()
+    }
+
+    fn drain(&self, shard: usize) -> Vec<(Key, u32)> {
+        let receiver = self.0[shard].receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        receiver.try_iter().take(WAKES_MAX).collect()
+    }
+}
+
 /// What was taken, and what is needed to give it back.
 struct Receipt<'a> {
     /// The bucket after the take, or the debt that stood in its way.
@@ -103,14 +144,16 @@ impl Limiter {
     pub fn new(options: Options) -> Self {
         let clock = Clock::new(options.epoch);
         let idle = clock.ticks(options.epoch + IDLE);
-        Self { table: Table::new(options.capacity, idle), clock, seed: options.seed, registry: Mutex::default() }
+        Self { table: Table::new(options.capacity, idle), clock, seed: options.seed, registry: Mutex::default(), wakes: Wakes::new() }
     }
 
     /// Adopts a limit of a new revision. A limit with the same name keeps its buckets and its counters, whatever else changed:
     /// what a key owes stays, as the time that its bucket still needs to be full.
     pub fn policy(&self, limit: &Limit) -> Arc<Policy> {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::new(Policy::new(limit, &self.seed, registry.ledger(&limit.name)))
+        let policy = Policy::new(limit, &self.seed, registry.ledger(&limit.name));
+        registry.rules.insert(policy.ledger().number(), (limit.name.clone(), policy.rule()));
+        Arc::new(policy)
     }
 
     /// Takes of all limits or of none. A limit in shadow mode counts, and refuses nothing.
@@ -199,7 +242,7 @@ impl Limiter {
             }
             *verdict = answer;
             if !answer.lets_pass() {
-                taken.iter().rev().for_each(|(take, receipt, ..)| receipt.give_back(take));
+                taken.iter().rev().for_each(|(take, receipt, ..)| receipt.give_back(take, now));
                 return false;
             }
         }
@@ -213,8 +256,15 @@ impl Limiter {
     fn take<'a>(&'a self, take: &Take<'a>, now: u64) -> Receipt<'a> {
         let Take { policy, key, cost } = *take;
         let rule = policy.rule();
-        let own = self.table.visit(key, |cell| Some((cell, cell.take(key, rule, now, cost)?)));
+        let own = if policy.lent() {
+            self.table.visit(key, |cell| Some((cell, cell.take_lent(key, rule, now, cost)?)))
+        } else {
+            self.table.visit(key, |cell| Some((cell, cell.take(key, rule, now, cost)?)))
+        };
         if let Some((cell, outcome)) = own {
+            if policy.lent() {
+                self.wake(take, cell, outcome, now);
+            }
             return Receipt { outcome, cell, overflowed: false };
         }
         self.table.settle(key, policy.ledger(), now, |place| {
@@ -226,15 +276,58 @@ impl Limiter {
                 take.stripe().overflowed.fetch_add(1, Relaxed);
             }
             let outcome = cell.take(key, rule, now, cost).expect("a cell stays with its key while its shard is locked");
+            if policy.lent() && !overflowed {
+                self.wake(take, cell, outcome, now);
+            }
             Receipt { outcome, cell, overflowed }
         })
+    }
+
+    /// What the owner of a key says is left of it in the region, to a node that may never have met the key.
+    pub fn hint(&self, policy: &Policy, key: Key, level: f64, now: Instant) {
+        let now = self.clock.ticks(now);
+        let time = now.saturating_add(policy.rule().debt_of(level));
+        self.table.settle(key, policy.ledger(), now, |place| match place {
+            Place::Own(cell) if !cell.bond().binds(now) => cell.raise(time),
+            Place::Own(_) | Place::Overflow(_) => {}
+        });
+    }
+
+    /// The name and the rule of the limit with this number, as its newest revision has them.
+    fn rule(&self, number: u32) -> Option<(LimitName, Rule)> {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.rules.get(&number).cloned()
+    }
+
+    /// Has the key reported: from now on, and at once if what it took or was refused is news to others.
+    #[inline]
+    fn wake(&self, take: &Take<'_>, cell: &Cell, outcome: Result<Word, u64>, now: u64) {
+        let bound = cell.bond().binds(now);
+        let news = match outcome {
+            Ok(word) => !bound && word.debt(now) > take.policy.rule().tolerance / 4,
+            Err(_) => !bound,
+        };
+        let flags = if news { WATCHED | WOKEN } else { WATCHED };
+        if cell.flag(flags) && !self.wakes.push(take.key, take.policy.ledger().number()) {
+            // Nobody will hear of it: let the next request try again.
+            cell.unflag(flags);
+        }
     }
 
     /// What a take would meet. A key without a cell would begin with what its overflow cell owes, or with a full bucket.
     fn look(&self, take: &Take<'_>, now: u64) -> Verdict {
         let Take { policy, key, cost } = *take;
-        let own = self.table.visit(key, |cell| cell.debt(key, now));
-        let debt = own.or_else(|| policy.ledger().overflow(key).map(|cell| cell.word().debt(now))).unwrap_or(0);
+        let own = self.table.visit(key, |cell| {
+            if policy.lent() {
+                return cell.look_lent(key, policy.rule(), now, cost);
+            }
+            let debt = cell.debt(key, now)?;
+            Some((debt, policy.rule().grants(debt, cost)))
+        });
+        if let Some((debt, granted)) = own {
+            return Verdict::new(policy, cost, debt, granted);
+        }
+        let debt = policy.ledger().overflow(key).map_or(0, |cell| cell.word().debt(now));
         Verdict::new(policy, cost, debt, policy.rule().grants(debt, cost))
     }
 }
@@ -266,10 +359,13 @@ impl Receipt<'_> {
         if self.overflowed { verdict.overflowed() } else { verdict }
     }
 
-    fn give_back(&self, take: &Take<'_>) {
+    fn give_back(&self, take: &Take<'_>, now: u64) {
         if let Ok(word) = self.outcome
             && self.cell.give_back(take.policy.rule(), word.generation(), take.cost)
         {
+            if take.policy.lent() && !self.overflowed {
+                self.cell.put_back(now, take.cost);
+            }
             take.stripe().returned.fetch_add(take.cost, Relaxed);
         }
     }
@@ -282,6 +378,8 @@ impl Registry {
         }
         if self.ledgers.len() >= self.purge_at {
             self.ledgers.retain(|_, ledger| ledger.strong_count() > 0);
+            let numbers: BTreeSet<u32> = self.ledgers.values().filter_map(Weak::upgrade).map(|ledger| ledger.number()).collect();
+            self.rules.retain(|number, _| numbers.contains(number));
             self.purge_at = self.ledgers.len() * 2 + 16;
         }
         self.numbered = self.numbered.wrapping_add(1);

@@ -8,6 +8,7 @@ pub mod dns;
 pub mod gossip;
 pub mod health;
 pub mod keyring;
+pub mod limits;
 pub mod member;
 pub mod peers;
 pub mod store;

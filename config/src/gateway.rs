@@ -395,7 +395,18 @@ pub struct Limit {
     pub key: Vec<KeyPart>,
     pub mode: LimitMode,
     pub missing: Missing,
+    pub scope: Scope,
     pub place: Place,
+}
+
+/// Among whom a limit is counted together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Each node for itself.
+    Node,
+    /// All nodes of the cluster.
+    Cluster,
 }
 
 /// What a limit, a sticky split or a hashing balancer looks at.

@@ -8,6 +8,7 @@
 //! ticks, so that rounding never grants more than the rate: it grants less by at most `rate × 4 ns` of itself, which
 //! is 0.4 % at a million a second and nothing that anyone could see at a thousand.
 
+use cluster::limits::Terms;
 use config::Rate;
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,22 @@ impl Rule {
         let interval = u64::try_from(ticks_per_token).unwrap_or(DEBT_MAX).clamp(1, DEBT_MAX);
         let burst = burst.clamp(1, DEBT_MAX / interval);
         Self { interval, tolerance: burst * interval, burst }
+    }
+
+    /// In tokens, as it is counted here.
+    pub(crate) fn terms(self) -> Terms {
+        Terms { rate: Clock::TICKS_PER_SECOND as f64 / self.interval as f64, burst: self.burst as f64 }
+    }
+
+    /// What a bucket owes that has so many tokens left; negative for one that owes more than it can hold.
+    pub(crate) fn debt_of(self, left: f64) -> u64 {
+        // A float that is too large becomes the largest number.
+        ((self.burst as f64 - left).max(0.0) * self.interval as f64) as u64
+    }
+
+    /// Tokens in a bucket that owes `debt`.
+    pub(crate) fn left(self, debt: u64) -> f64 {
+        self.burst as f64 - debt as f64 / self.interval as f64
     }
 
     /// Whether a bucket that owes `debt` has `cost` tokens.

@@ -25,7 +25,9 @@
 use super::{
     bucket::{Rule, Word},
     key::Key,
+    lease::{Bond, Hand},
 };
+use cluster::limits::Lease;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -39,20 +41,25 @@ pub(crate) struct Cell {
     key: AtomicU64,
     /// [`Word`]: the bucket of the limit's own rate and burst, which holds whatever the cluster says.
     tat: AtomicU64,
-    /// What the key's region owner lends: rate (16 bits float), admission probability (16), expiry (16), mode and saturation.
+    /// [`Bond`]: what the owner of the key lends this node, where the limit is a cluster's.
     lease: AtomicU64,
-    /// Tokens paid in advance and not spent yet, in 1/256 of a token, signed.
+    /// [`Hand`]: what the lease has earned and is not spent yet.
     hand: AtomicU64,
     /// Tokens granted since the key got the cell. Only ever grows.
     admitted: AtomicU64,
     /// Tokens refused since the key got the cell, to requests that no other limit refused. Only ever grows, and so does
     /// the sum of both, which is what was offered.
     refused: AtomicU64,
-    /// What the region owner says of the shared bucket: level (24 bits, signed), age (24), saturation, spread.
-    hint: AtomicU64,
+    /// Below, what whoever reports to the owner has been told: [`WATCHED`], [`WOKEN`]. Above, what an owner has answered for.
+    watch: AtomicU64,
     /// [`Key::check`] above, the number of the limit below. The next free cell, while the cell belongs to nobody.
     misc: AtomicU64,
 }
+
+/// The key is reported to its owner from time to time.
+pub(crate) const WATCHED: u64 = 1;
+/// It is to be reported at once.
+pub(crate) const WOKEN: u64 = 2;
 
 impl Cell {
     /// Takes `cost` tokens of `key`'s bucket: the word after it, or the debt that stood in the way. `None` if the cell does
@@ -71,6 +78,118 @@ impl Cell {
                 Ok(_) => {}
             }
         }
+    }
+
+    /// The same under a lease, if one binds: then the hand has to afford it as well. A request that the hand refuses is told a debt
+    /// that takes as long to be paid.
+    #[inline]
+    pub(crate) fn take_lent(&self, key: Key, rule: Rule, now: u64, cost: u64) -> Option<Result<Word, u64>> {
+        let bond = self.bond();
+        if !bond.binds(now) {
+            return self.take(key, rule, now, cost);
+        }
+        let lease = bond.lease();
+        let refusal = |hand: Hand| Err(rule.tolerance.saturating_sub(cost * rule.interval) + hand.wait(lease, cost));
+        let hand = self.hand();
+        let earned = hand.earned(lease, now, cost);
+        if !earned.affords(lease, cost) {
+            if !self.holds(key) {
+                return None;
+            }
+            if lease.portion > 0.0 {
+                self.earn(lease, now, cost);
+            }
+            return Some(refusal(earned));
+        }
+        let word = match self.take(key, rule, now, cost)? {
+            Ok(word) => word,
+            Err(debt) => return Some(Err(debt)),
+        };
+        match self.spend(lease, now, cost) {
+            Ok(()) => Some(Ok(word)),
+            Err(hand) => {
+                self.give_back(rule, word.generation(), cost);
+                Some(refusal(hand))
+            }
+        }
+    }
+
+    fn earn(&self, lease: Lease, now: u64, asked: u64) {
+        // The closure always has a value to put.
+        let _ = self.hand.fetch_update(Relaxed, Relaxed, |hand| Some(Hand(hand).earned(lease, now, asked).0));
+    }
+
+    fn spend(&self, lease: Lease, now: u64, cost: u64) -> Result<(), Hand> {
+        let spent = self.hand.fetch_update(Relaxed, Relaxed, |hand| {
+            let earned = Hand(hand).earned(lease, now, cost);
+            earned.affords(lease, cost).then(|| earned.less(cost).0)
+        });
+        spent.map(|_| ()).map_err(Hand)
+    }
+
+    /// Puts back what a request took that another limit refused.
+    pub(crate) fn put_back(&self, now: u64, cost: u64) {
+        if self.bond().binds(now) {
+            let _ = self.hand.fetch_update(Relaxed, Relaxed, |hand| Some(Hand(hand).more(cost).0));
+        }
+    }
+
+    /// What a take would meet: the debt, and whether it would be granted.
+    pub(crate) fn look_lent(&self, key: Key, rule: Rule, now: u64, cost: u64) -> Option<(u64, bool)> {
+        let debt = self.debt(key, now)?;
+        let bond = self.bond();
+        let granted = rule.grants(debt, cost);
+        if !granted || !bond.binds(now) {
+            return Some((debt, granted));
+        }
+        let lease = bond.lease();
+        let hand = self.hand().earned(lease, now, cost);
+        if hand.affords(lease, cost) {
+            return Some((debt, true));
+        }
+        Some((rule.tolerance.saturating_sub(cost * rule.interval) + hand.wait(lease, cost), false))
+    }
+
+    /// Lends anew. A hand that was bound goes on from what it earned; another one begins with `begin` of a token.
+    pub(crate) fn lend(&self, bond: Bond, begin: f32, now: u64) {
+        let before = self.bond();
+        let bound = before.binds(now);
+        let _ = self.hand.fetch_update(Relaxed, Relaxed, |hand| {
+            Some(if bound { Hand(hand).earned(before.lease(), now, 0) } else { Hand::new(begin, now) }.0)
+        });
+        self.lease.store(bond.0, Relaxed);
+    }
+
+    pub(crate) fn bond(&self) -> Bond {
+        Bond(self.lease.load(Relaxed))
+    }
+
+    pub(crate) fn hand(&self) -> Hand {
+        Hand(self.hand.load(Relaxed))
+    }
+
+    /// Sets flags; whether one of them was not set.
+    #[inline]
+    pub(crate) fn flag(&self, flags: u64) -> bool {
+        // A load first: nearly always all are set.
+        self.watch.load(Relaxed) & flags != flags && self.watch.fetch_or(flags, Relaxed) & flags != flags
+    }
+
+    pub(crate) fn woken(&self) -> bool {
+        self.watch.load(Relaxed) & WOKEN != 0
+    }
+
+    /// What an owner has answered for: [`cluster::limits::Report::confirmed`].
+    pub(crate) fn confirmed(&self) -> u32 {
+        (self.watch.load(Relaxed) >> 32) as u32
+    }
+
+    pub(crate) fn confirm(&self, admitted: u32) {
+        let _ = self.watch.fetch_update(Relaxed, Relaxed, |watch| Some(watch & u64::from(u32::MAX) | u64::from(admitted) << 32));
+    }
+
+    pub(crate) fn unflag(&self, flags: u64) {
+        self.watch.fetch_and(!flags, Relaxed);
     }
 
     /// Gives back what was taken in `generation`, and says whether the bucket still owed it.
@@ -160,7 +279,7 @@ impl Cell {
 
     /// Gives a vacant cell to `key`, with a bucket that becomes full at `time`. Only under the shard's lock.
     pub(crate) fn settle(&self, key: Key, limit: u32, time: u64) {
-        for word in [&self.lease, &self.hand, &self.admitted, &self.refused, &self.hint] {
+        for word in [&self.lease, &self.hand, &self.admitted, &self.refused, &self.watch] {
             word.store(0, Relaxed);
         }
         self.misc.store(u64::from(key.check) << 32 | u64::from(limit), Relaxed);

@@ -5,7 +5,7 @@ use super::{
     cell::Cell,
     key::{Key, KeyHasher},
 };
-use config::{Limit, LimitMode, LimitName};
+use config::{Limit, LimitMode, LimitName, Scope};
 use std::{
     sync::{
         Arc, OnceLock,
@@ -26,6 +26,8 @@ pub struct Policy {
     name: LimitName,
     rule: Rule,
     mode: LimitMode,
+    /// Whether all nodes of the cluster count together.
+    lent: bool,
     prefix: KeyHasher,
     ledger: Arc<Ledger>,
 }
@@ -36,6 +38,7 @@ impl Policy {
             name: limit.name.clone(),
             rule: Rule::new(limit.rate, limit.burst),
             mode: limit.mode,
+            lent: limit.scope == Scope::Cluster,
             prefix: KeyHasher::new(seed, limit.name.as_str()),
             ledger,
         }
@@ -63,6 +66,11 @@ impl Policy {
     /// Whether it counts and reports, and refuses nothing.
     pub fn shadow(&self) -> bool {
         self.mode == LimitMode::Shadow
+    }
+
+    /// Whether all nodes of the cluster count together.
+    pub(crate) fn lent(&self) -> bool {
+        self.lent
     }
 
     /// What happened since the limit was first seen, over all its revisions.

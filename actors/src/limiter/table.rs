@@ -20,7 +20,7 @@ use super::{
 };
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const SHARD_BITS: u32 = 6;
+pub(crate) const SHARD_BITS: u32 = 6;
 pub(crate) const SHARDS: usize = 1 << SHARD_BITS;
 // The overflow cells of a key are written under the lock of the key's shard, so no two shards may share one.
 const _: () = assert!(OVERFLOW_BITS >= SHARD_BITS);

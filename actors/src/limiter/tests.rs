@@ -1,7 +1,7 @@
 //! Promises of the whole limiter; those of its parts stand beside them.
 
 use super::*;
-use config::{LimitMode, Missing, Place as Written, Rate};
+use config::{LimitMode, Missing, Place as Written, Rate, Scope};
 use proptest::prelude::*;
 use std::{
     collections::BTreeMap,
@@ -44,7 +44,7 @@ fn limit(name: &str, rate: &str, burst: u64, mode: LimitMode) -> Limit {
     });
     let place = Written { file: Arc::new(PathBuf::from("shoal.toml")), line: 1, column: 1 };
     let rate = Rate { count: count.parse().expect("a count"), per };
-    Limit { name: name.into(), rate, burst, key: Vec::new(), mode, missing: Missing::Share, place }
+    Limit { name: name.into(), rate, burst, key: Vec::new(), mode, missing: Missing::Share, scope: Scope::Node, place }
 }
 
 fn key(policy: &Policy, value: impl AsRef<[u8]>) -> Key {

@@ -2,7 +2,7 @@
 
 use super::{Known, place};
 use crate::{
-    KeyPart, Limit, LimitMode, LimitName, Missing, PathPattern, Rate, RouteId,
+    KeyPart, Limit, LimitMode, LimitName, Missing, PathPattern, Rate, RouteId, Scope,
     document::{Span, Spanned},
     file::{LimitTable, Reader, near},
     pattern::{inline_limit, is_inline_limit},
@@ -30,6 +30,7 @@ pub(super) fn named(name: &Arc<str>, table: Spanned<LimitTable>, r: &mut Reader<
         key: table.key.value.0.into_iter().map(|part| part.value).collect(),
         mode: table.mode.value,
         missing: table.missing.value,
+        scope: Scope::Node,
         place: place(at, r),
     };
     (r.found.errors() == errors).then_some(limit)
@@ -71,6 +72,7 @@ pub(super) fn of_route(
                         key: limit.key.into_iter().map(|(part, _)| part).collect(),
                         mode: LimitMode::Enforce,
                         missing: Missing::Share,
+                        scope: Scope::Node,
                         place: place(text.at, r),
                     }));
                 }

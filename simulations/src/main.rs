@@ -10,6 +10,7 @@
 
 mod chance;
 mod faults;
+mod fleet;
 mod fuzz;
 mod history;
 mod invariants;
@@ -48,6 +49,8 @@ enum Do {
     Cuts(One),
     /// Many members that only gossip: who sees whom how fast, and what it costs, once
     Membership(Members),
+    /// One limit in clusters of every size: a table of what is promised and what came out, once
+    Limits(One),
     /// Many seeds, each twice in processes of their own, compared byte by byte
     Sweep(Many),
     /// A few seeds as in a sweep, and that different seeds differ
@@ -141,6 +144,7 @@ fn main() -> ExitCode {
         Do::Smoke(one) => play(&one, |seed| Scenario::Smoke.play(seed)),
         Do::Upstreams(one) => play(&one, |seed| Scenario::Upstreams.play(seed)),
         Do::Cuts(one) => play(&one, |seed| Scenario::Cuts.play(seed)),
+        Do::Limits(one) => play(&one, |seed| Scenario::Limits.play(seed)),
         Do::Membership(Members { one, nodes, regions }) => play(&one, move |seed| scenarios::membership(seed, Size { nodes, regions })),
         Do::Sweep(many) => sweep::sweep(many.scenario, &many.seeds),
         Do::Meta(few) => sweep::meta(few.scenario, &few.seeds),

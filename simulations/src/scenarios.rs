@@ -3,6 +3,7 @@
 mod client;
 mod cuts;
 mod depart;
+mod limits;
 #[cfg(test)]
 mod links;
 mod membership;
@@ -28,6 +29,8 @@ pub(crate) enum Scenario {
     Cuts,
     /// Two dozen members in three regions that only gossip.
     Membership,
+    /// One limit in clusters of every size, and what may happen to it.
+    Limits,
 }
 
 impl fmt::Display for Scenario {
@@ -37,6 +40,7 @@ impl fmt::Display for Scenario {
             Self::Upstreams => "upstreams",
             Self::Cuts => "cuts",
             Self::Membership => "membership",
+            Self::Limits => "limits",
         })
     }
 }
@@ -60,6 +64,9 @@ impl Scenario {
         if self == Self::Membership {
             return membership(seed, SMALL);
         }
+        if self == Self::Limits {
+            return limits(seed);
+        }
         let trace = Trace::default();
         let history = History::new(trace.clone());
         let witness = history.clone();
@@ -68,7 +75,7 @@ impl Scenario {
             Self::Smoke => smoke::play(seed, &trace, &history),
             Self::Upstreams => upstreams::play(seed, &trace, &history),
             Self::Cuts => cuts::play(seed, &trace, &history),
-            Self::Membership => unreachable!("it has no requests and is played by itself"),
+            Self::Membership | Self::Limits => unreachable!("no node is in it, and it is played by itself"),
         };
         // The default one again: what panics from here on is the simulator itself.
         drop(panic::take_hook());
@@ -89,6 +96,14 @@ pub(crate) fn membership(seed: u64, size: Size) -> Performance {
     drop(panic::take_hook());
     let hash = trace.hash();
     Performance { trace: trace.take(), hash, summary, violations }
+}
+
+/// Plays limits without nodes around them.
+fn limits(seed: u64) -> Performance {
+    let trace = Trace::default();
+    let violations = limits::play(seed, &trace);
+    let hash = trace.hash();
+    Performance { trace: trace.take(), hash, summary: format!("{} promises broken", violations.len()), violations }
 }
 
 fn conclude(trace: &Trace, history: &History, violations: Vec<Violation>) -> Performance {

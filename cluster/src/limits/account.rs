@@ -258,8 +258,9 @@ impl Account {
                 Some((at, before)) => {
                     let since = now.saturating_duration_since(*at);
                     let expected = (f64::from(before.level) + rate * since.as_secs_f64()).min(burst);
-                    let differs = if saturated { before.lease.differs(lease) } else { (expected - level).abs() > (0.1 * burst).max(0.9) };
-                    let much = saturated && before.lease.differs_much(lease) || !saturated && (small || level < 0.25 * burst);
+                    let differs =
+                        if saturated { before.lease.differs(lease, 0.05) } else { (expected - level).abs() > (0.1 * burst).max(0.9) };
+                    let much = saturated && before.lease.differs(lease, 0.5) || !saturated && (small || level < 0.25 * burst);
                     turned
                         || node.asks
                         || since >= REFRESH
@@ -469,16 +470,11 @@ impl Account {
 }
 
 impl Lease {
-    fn differs(&self, other: &Self) -> bool {
-        let (mine, others) =
-            if self.portion > 0.0 && other.portion > 0.0 { (self.portion, other.portion) } else { (self.rate, other.rate) };
-        (mine - others).abs() > 0.05 * mine || (self.portion > 0.0) != (other.portion > 0.0)
-    }
-
-    fn differs_much(&self, other: &Self) -> bool {
-        let (mine, others) =
-            if self.portion > 0.0 && other.portion > 0.0 { (self.portion, other.portion) } else { (self.rate, other.rate) };
-        (mine - others).abs() > 0.5 * mine || (self.portion > 0.0) != (other.portion > 0.0)
+    /// Whether they are further apart than this part of the first one.
+    fn differs(&self, other: &Self, part: f32) -> bool {
+        let by_request = [self, other].map(|lease| lease.portion > 0.0);
+        let (mine, others) = if by_request == [true; 2] { (self.portion, other.portion) } else { (self.rate, other.rate) };
+        by_request[0] != by_request[1] || (mine - others).abs() > part * mine
     }
 }
 

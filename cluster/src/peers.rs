@@ -31,6 +31,7 @@ pub use bound::Rates;
 pub use clock::{Patience, Sign};
 pub use counts::{Counts, Reasons, Traffic};
 pub use dial::{Unreachable, enrol};
+use hello::INTRODUCED_MAX;
 pub use hello::{NAME_MAX, Peer, Refused, is_name, refusal};
 pub use link::Lost;
 pub use proto::{
@@ -57,6 +58,9 @@ use std::{
 };
 use table::Table;
 use tokio::sync::{Semaphore, watch};
+
+/// Whom peers have introduced and who has not been dialed yet: a lying one fills a round with no more than this.
+const INTRODUCED_HELD_MAX: usize = 16;
 
 /// Who we are to our peers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -89,6 +93,9 @@ pub trait Inbox: Send + Sync + 'static {
     fn frame(&self, from: &Peer, frame: Frame);
 
     fn linked(&self, peer: &Peer);
+
+    /// Where those members of a region are reached that are known to be there, linked or not: somebody of that region wants to know.
+    fn members_of(&self, region: &str) -> Vec<SocketAddr>;
 
     /// The peer has no link any more. A link that takes the place of another is not told.
     fn lost(&self, peer: &Peer, why: &Lost);
@@ -210,6 +217,8 @@ struct Inner {
 struct Wanted {
     targets: BTreeMap<Arc<str>, SocketAddr>,
     seeds: BTreeSet<SocketAddr>,
+    /// Members of our region that a peer of another one told us of. They are seeds until the round after the next one begins.
+    introduced: BTreeSet<SocketAddr>,
     /// Counts the calls of [`Peers::seeds`]: each asks for every seed once more.
     round: u64,
 }
@@ -262,7 +271,7 @@ impl Peers {
     /// have forgotten each other.
     pub fn seeds(&self, seeds: Vec<SocketAddr>) {
         self.0.wanted.send_modify(|wanted| {
-            wanted.seeds = seeds.into_iter().collect();
+            wanted.seeds = seeds.into_iter().chain(std::mem::take(&mut wanted.introduced)).collect();
             wanted.round += 1;
         });
     }
@@ -362,6 +371,33 @@ impl Inner {
 
     fn silent(&self, link: &Link) -> bool {
         link.sign(self.world.now(), &self.options.patience) != Sign::Alive
+    }
+
+    /// Of the peer's region, some of those whom we know: it may know nobody there, and we may be no part of what tells its region of
+    /// it.
+    fn introductions(&self, to: &Peer) -> Vec<SocketAddr> {
+        if to.region == self.me().region {
+            return Vec::new();
+        }
+        let mut known: BTreeSet<SocketAddr> = self.inbox.members_of(&to.region).into_iter().collect();
+        let table = self.table();
+        let links = table.iter().filter(|link| link.peer.region == to.region && link.peer.node != to.node && !self.silent(link));
+        known.extend(links.map(|link| link.peer.address));
+        drop(table);
+        known.remove(&to.address);
+        // Not always the same ones, so that the first of a region do not carry all.
+        let first = usize::try_from(self.world.chance() % known.len().max(1) as u64).unwrap_or_default();
+        known.iter().cycle().skip(first).take(INTRODUCED_MAX.min(known.len())).copied().collect()
+    }
+
+    fn introduced(&self, members: Vec<SocketAddr>) {
+        self.wanted.send_if_modified(|wanted| {
+            let before = wanted.introduced.len();
+            let room = INTRODUCED_HELD_MAX.saturating_sub(before);
+            let new = members.into_iter().filter(|address| !wanted.seeds.contains(address)).take(room);
+            wanted.introduced.extend(new.collect::<Vec<_>>());
+            wanted.introduced.len() != before
+        });
     }
 
     fn changed(&self) {

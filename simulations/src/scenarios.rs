@@ -88,7 +88,7 @@ impl Scenario {
 
 /// Plays members that only gossip, in a cluster of this size. There are no requests, so only its own promises hold.
 pub(crate) fn membership(seed: u64, size: Size) -> Performance {
-    let trace = Trace::default();
+    let trace = if size.is_large() { Trace::aloud() } else { Trace::default() };
     let history = History::new(trace.clone());
     let witness = history.clone();
     panic::set_hook(Box::new(move |panic| witness.panicked(panic)));

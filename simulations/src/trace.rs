@@ -6,17 +6,30 @@
 use crate::shim;
 use std::{
     fmt::{Display, Write as _},
+    io::{self, Write as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 #[derive(Clone, Default)]
-pub(crate) struct Trace(Arc<Mutex<String>>);
+pub(crate) struct Trace {
+    text: Arc<Mutex<String>>,
+    aloud: bool,
+}
 
 impl Trace {
+    /// Also tells each line on the standard error, for what takes so long that somebody waits for it.
+    pub(crate) fn aloud() -> Self {
+        Self { aloud: true, ..Self::default() }
+    }
+
     pub(crate) fn line(&self, host: &str, event: impl Display) {
         let micros = shim::elapsed().as_micros();
-        let mut text = self.text();
-        writeln!(text, "{:>7}.{:03} {host:<8} {event}", micros / 1_000, micros % 1_000).expect("a string takes every write");
+        let line = format!("{:>7}.{:03} {host:<8} {event}", micros / 1_000, micros % 1_000);
+        writeln!(self.text(), "{line}").expect("a string takes every write");
+        if self.aloud {
+            // Whoever does not listen gets it all in the end.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
     }
 
     /// Identifies the whole trace.
@@ -30,7 +43,7 @@ impl Trace {
 
     /// A panicking task writes its last line too, so a poisoned lock is no reason to stop.
     fn text(&self) -> MutexGuard<'_, String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.text.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

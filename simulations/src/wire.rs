@@ -32,6 +32,9 @@ pub(crate) struct Weather {
     pub(crate) far: RangeInclusive<u64>,
 }
 
+/// As in the product.
+const INTRODUCED_MAX: usize = 3;
+
 /// What all members are plugged into.
 #[derive(Clone)]
 pub(crate) struct Net(Arc<Shared>);
@@ -66,6 +69,8 @@ struct Plugged {
     targets: BTreeSet<SocketAddr>,
     version: u64,
     seed: Option<SocketAddr>,
+    /// Whom of its own region the seed told it of.
+    introduced: Vec<SocketAddr>,
 }
 
 impl Net {
@@ -89,7 +94,10 @@ impl Net {
     /// From here on what is sent to its address reaches it. `seed` is whom it dials whatever it knows.
     pub(crate) fn plug(&self, sender: &Sender, gossip: Arc<Gossip>, seed: Option<SocketAddr>) {
         let (node, region) = (Arc::clone(&sender.node), Arc::clone(&sender.region));
-        self.state().plugged.insert(sender.address, Plugged { gossip, node, region, targets: BTreeSet::new(), version: 0, seed });
+        let mut state = self.state();
+        let introduced = seed.map_or_else(Vec::new, |seed| state.introductions(seed, &region));
+        let plugged = Plugged { gossip, node, region, targets: BTreeSet::new(), version: 0, seed, introduced };
+        state.plugged.insert(sender.address, plugged);
     }
 
     pub(crate) fn unplug(&self, address: SocketAddr) {
@@ -182,12 +190,33 @@ impl State {
 
     fn wants(&mut self, one: SocketAddr, other: SocketAddr) -> bool {
         self.refresh(one);
-        self.plugged.get(&one).is_some_and(|plugged| plugged.targets.contains(&other) || plugged.seed == Some(other))
+        self.plugged.get(&one).is_some_and(|plugged| plugged.targets.contains(&other) || plugged.others().any(|known| known == other))
     }
 
     fn wanted(&mut self, one: SocketAddr) -> Vec<SocketAddr> {
         self.refresh(one);
-        self.plugged.get(&one).into_iter().flat_map(|plugged| plugged.targets.iter().copied().chain(plugged.seed)).collect()
+        self.plugged.get(&one).into_iter().flat_map(|plugged| plugged.targets.iter().copied().chain(plugged.others())).collect()
+    }
+
+    /// Whom the one that is dialed tells the one that dials of, because they are of its region.
+    fn introductions(&mut self, seed: SocketAddr, region: &Arc<str>) -> Vec<SocketAddr> {
+        if self.plugged.get(&seed).is_none_or(|seed| seed.region == *region) {
+            return Vec::new();
+        }
+        let of_region = self.plugged.iter().filter(|(_, plugged)| plugged.region == *region);
+        let of_region: Vec<SocketAddr> = of_region.map(|(address, _)| *address).collect();
+        let view = self.plugged.get(&seed).map(|seed| seed.gossip.view());
+        let seen: BTreeSet<SocketAddr> = view
+            .iter()
+            .flat_map(|view| view.of_region(region).filter(|member| member.is_alive()).map(|member| member.facts.address))
+            .collect();
+        let mut known: Vec<SocketAddr> = of_region.into_iter().filter(|other| seen.contains(other) || self.linked(seed, *other)).collect();
+        let mut introduced = Vec::new();
+        while introduced.len() < INTRODUCED_MAX && !known.is_empty() {
+            let place = self.chance.between(0..=u64::try_from(known.len() - 1).expect("few members"));
+            introduced.push(known.swap_remove(usize::try_from(place).expect("few members")));
+        }
+        introduced
     }
 
     fn reaches(&self, one: SocketAddr, other: SocketAddr) -> bool {
@@ -212,6 +241,13 @@ impl State {
         let others: Vec<SocketAddr> = others.into_iter().filter(|other| self.linked(sender.address, *other)).collect();
         let place = self.chance.between(0..=u64::try_from(others.len().max(1) - 1).expect("few members"));
         others.get(usize::try_from(place).expect("few members")).copied()
+    }
+}
+
+impl Plugged {
+    /// Whom it dialed, whatever it has come to see since.
+    fn others(&self) -> impl Iterator<Item = SocketAddr> {
+        self.introduced.iter().copied().chain(self.seed)
     }
 }
 

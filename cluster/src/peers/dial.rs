@@ -126,7 +126,12 @@ pub(super) async fn run(inner: &Arc<Inner>) {
 
 impl Wanted {
     fn goals(&self) -> Vec<Goal> {
-        self.targets.keys().cloned().map(Goal::Target).chain(self.seeds.iter().copied().map(Goal::Seed)).collect()
+        let seeds = self.seeds.union(&self.introduced).copied();
+        self.targets.keys().cloned().map(Goal::Target).chain(seeds.map(Goal::Seed)).collect()
+    }
+
+    fn seeks(&self, address: SocketAddr) -> bool {
+        self.seeds.contains(&address) || self.introduced.contains(&address)
     }
 }
 
@@ -195,7 +200,7 @@ async fn pursue_seed(inner: &Arc<Inner>, address: SocketAddr) {
     loop {
         let (still, round) = {
             let wanted = wanted.borrow_and_update();
-            (wanted.seeds.contains(&address), wanted.round)
+            (wanted.seeks(address), wanted.round)
         };
         if !still {
             return;
@@ -225,7 +230,7 @@ async fn pursue_seed(inner: &Arc<Inner>, address: SocketAddr) {
         }
         note(inner, Goal::Seed(address), address, &ended);
         advance(&mut backoff, &ended);
-        rest(&mut wanted, backoff.wait(inner.world.chance()), |wanted| wanted.seeds.contains(&address)).await;
+        rest(&mut wanted, backoff.wait(inner.world.chance()), |wanted| wanted.seeks(address)).await;
     }
 }
 

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::trust::Identity;
 use proto::{Hello, Refusal, frame::Beat};
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant, SystemTime},
+};
 
 /// What a node says first.
 pub fn greeting(me: &Me, dial: u64) -> Hello {
@@ -18,6 +21,16 @@ pub fn greeting(me: &Me, dial: u64) -> Hello {
 /// Whether a node links with who greets it so.
 pub fn judge(me: &Me, identity: &Identity, hello: &Hello) -> Result<Peer, Refusal> {
     hello::judge(me, identity, hello)
+}
+
+/// The same, with members of the other side's region.
+pub fn introducing(hello: Hello, members: &[SocketAddr]) -> Hello {
+    hello::introducing(hello, members)
+}
+
+/// Whom a node dials because it was greeted so.
+pub fn introduced(hello: &Hello) -> Vec<SocketAddr> {
+    hello::introduced(hello).collect()
 }
 
 /// What whoever asked for a certificate makes of an answer, before it looks at the certificate.

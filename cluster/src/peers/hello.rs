@@ -39,6 +39,9 @@ pub struct Refused {
     pub message: String,
 }
 
+/// More are not told in a greeting, and not listened to.
+pub(super) const INTRODUCED_MAX: usize = 3;
+
 /// What we say first. `dial` is 0 for a link that the other side has dialed.
 pub(super) fn greeting(me: &Me, dial: u64) -> Hello {
     Hello {
@@ -53,7 +56,19 @@ pub(super) fn greeting(me: &Me, dial: u64) -> Hello {
         build: me.build.to_string(),
         secrets: u64::from_be_bytes(me.secrets),
         dial,
+        introduced: String::new(),
     }
+}
+
+/// The same with members of the other side's region, for it to dial.
+pub(super) fn introducing(hello: Hello, members: &[SocketAddr]) -> Hello {
+    let introduced: Vec<String> = members.iter().take(INTRODUCED_MAX).map(SocketAddr::to_string).collect();
+    Hello { introduced: introduced.join(" "), ..hello }
+}
+
+/// Whom a greeting introduces. What cannot be dialed is passed over.
+pub(super) fn introduced(hello: &Hello) -> impl Iterator<Item = SocketAddr> + '_ {
+    hello.introduced.split(' ').take(INTRODUCED_MAX).filter_map(|address| address.parse().ok()).filter(reachable)
 }
 
 /// Whether the name may be one: labels of letters, digits and hyphens, with dots between them.

@@ -305,13 +305,17 @@ impl Conversation {
         };
         let claim = Claim { peer, dialed_by_us: self.dialed.is_some(), dial: self.dialed.as_ref().map_or(hello.dial, |(dial, _)| *dial) };
         if self.dialed.is_some() {
-            return self.register(claim);
+            let introduced = (claim.peer.region != me.region).then(|| hello::introduced(&hello).collect());
+            let registered = self.register(claim)?;
+            self.inner.introduced(introduced.unwrap_or_default());
+            return Ok(registered);
         }
         let admitted = self.inner.table().admits(&claim, |link| self.inner.silent(link));
         if let Err(refusal) = admitted {
             return Err(self.refuse(refusal));
         }
-        self.line.put(Frame::Hello(hello::greeting(&me, 0)), &self.inner.counts);
+        let greeting = hello::introducing(hello::greeting(&me, 0), &self.inner.introductions(&claim.peer));
+        self.line.put(Frame::Hello(greeting), &self.inner.counts);
         let first = self.first_frame().await?;
         let registered = self.register(claim)?;
         match self.take(&registered.link.peer, first) {

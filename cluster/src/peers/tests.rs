@@ -58,6 +58,10 @@ impl Inbox for Heard {
         self.note(Event::Linked(peer.node.to_string()));
     }
 
+    fn members_of(&self, _: &str) -> Vec<SocketAddr> {
+        Vec::new()
+    }
+
     fn lost(&self, peer: &Peer, why: &Lost) {
         self.note(Event::Lost(peer.node.to_string(), why.clone()));
     }
@@ -203,6 +207,27 @@ async fn two_nodes_that_dial_at_the_same_moment_agree_on_one_link() {
     assert!(at_a[0].dialed_by_us != at_b[0].dialed_by_us, "both see the same link");
     assert_eq!(a.heard.events(), [Event::Linked("b".into())], "nobody notices");
     assert_eq!(b.heard.events(), [Event::Linked("a".into())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_dials_into_another_region_is_introduced_to_its_own() {
+    let net = Net::default();
+    let eu = Node::start(&net.host(1), "eu").await;
+    let mut us = Vec::new();
+    for number in 2..=6 {
+        let (host, name) = (net.host(number), format!("us-{number}"));
+        let me = Me { region: "us".into(), ..me(&name, host.address()) };
+        let node = Node::start_as(&host, me, Claimed::new(name.as_str(), None), Options::default()).await;
+        node.peers.seeds(vec![eu.address]);
+        let known = us.len().min(INTRODUCED_MAX);
+        until("introduced", || node.linked().len() == 1 + known).await;
+        us.push(node);
+    }
+    let neighbour = Node::start(&net.host(7), "eu-7").await;
+    neighbour.peers.seeds(vec![eu.address]);
+    until("linked", || neighbour.is_linked(&eu)).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(neighbour.linked(), ["eu"], "gossip tells who is of the own region");
 }
 
 #[tokio::test(start_paused = true)]

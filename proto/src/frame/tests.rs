@@ -19,6 +19,7 @@ fn hello() -> Hello {
         build: "0.1.0".into(),
         secrets: 0x0102_0304_0506_0708,
         dial: 1,
+        introduced: "192.0.2.2:7946".into(),
     }
 }
 

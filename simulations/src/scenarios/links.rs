@@ -46,6 +46,10 @@ impl Inbox for Heard {
         self.note(format!("{} linked", peer.node));
     }
 
+    fn members_of(&self, _: &str) -> Vec<SocketAddr> {
+        Vec::new()
+    }
+
     fn lost(&self, peer: &Peer, why: &Lost) {
         self.note(format!("{} lost: {why}", peer.node));
     }

@@ -2,7 +2,8 @@
 //!
 //! All start within some seconds and dial the same one. Then nothing happens for a while; then the
 //! whole cluster is restarted three times, one member after the other in each region, the last time without a goodbye; then all
-//! representatives of a region die at once, and come back; then a region is cut off, and heals. After each, the clock is
+//! representatives of a region die at once, and come back; then a region is cut off, and heals; then new ones join, each by way of
+//! a member of another region that does not speak for it. After each, the clock is
 //! stopped when every living member sees exactly the living ones alive, each as the incarnation that it is. The table that
 //! comes out is the trace.
 
@@ -57,6 +58,13 @@ const LINKS_EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct Size {
     pub(crate) nodes: u16,
     pub(crate) regions: u8,
+}
+
+impl Size {
+    /// Whether it takes minutes.
+    pub(crate) fn is_large(self) -> bool {
+        self.nodes > 4 * SMALL.nodes
+    }
 }
 
 pub(crate) const SMALL: Size = Size { nodes: 24, regions: 3 };
@@ -146,7 +154,7 @@ impl Fleet {
             world: Arc::new(SimWorld::new("node", seed, usize::MAX, Names::new(), trace.clone())),
             net: Net::new(seed, weather),
             chance: Chance::of(seed, "membership"),
-            slots: (0..size.nodes).map(slot).collect(),
+            slots: (0..size.nodes + u16::from(size.regions)).map(slot).collect(),
             seed: None,
             starting: true,
             started: None,
@@ -169,7 +177,7 @@ impl Fleet {
         ));
 
         let phase = self.begin();
-        let mut order: Vec<usize> = (0..self.slots.len()).collect();
+        let mut order: Vec<usize> = (0..usize::from(self.size.nodes)).collect();
         shuffle(&mut self.chance, &mut order);
         for number in order {
             self.start(number);
@@ -209,6 +217,10 @@ impl Fleet {
             self.net.mend();
             self.end("r0 is back", phase, CONVERGED_WITHIN, &[]).await;
         }
+
+        let phase = self.begin();
+        self.newcomers();
+        self.end("new ones join", phase, CONVERGED_WITHIN, &[]).await;
 
         self.pass(Duration::from_secs(10)).await;
         self.check_views();
@@ -307,7 +319,7 @@ impl Fleet {
         let in_a_region = u32::from(self.size.nodes).div_ceil(u32::from(self.size.regions));
         let stride = STRIDE.min(RESTARTED_WITHIN / in_a_region);
         let mut acts: Vec<(Duration, usize, Act)> = Vec::new();
-        for number in 0..self.slots.len() {
+        for number in 0..usize::from(self.size.nodes) {
             let place = u32::try_from(number / usize::from(self.size.regions)).expect("few members");
             let at = stride * place + self.chance.millis(0..=300);
             let killed = at + if polite { GOODBYE } else { Duration::ZERO };
@@ -327,6 +339,19 @@ impl Fleet {
                 Act::Kill => self.kill(number),
                 Act::Start => self.start(number),
             }
+        }
+    }
+
+    /// One in each region that nobody has heard of before, and that knows of one member only.
+    fn newcomers(&mut self) {
+        for region in 0..self.size.regions {
+            let beyond = (region + 1) % self.size.regions;
+            let speakers = self.representatives(beyond);
+            let of_beyond = |number: &usize| *self.slots[*number].sender.region == format!("r{beyond}");
+            let known = (0..usize::from(self.size.nodes)).rev().filter(of_beyond).find(|number| !speakers.contains(number));
+            let known = known.map(|number| self.slots[number].sender.address);
+            self.seed = known;
+            self.start(usize::from(self.size.nodes) + usize::from(region));
         }
     }
 
@@ -363,12 +388,16 @@ impl Fleet {
         }
         let lasted = began.elapsed();
         let rate = |(slot, before): (&Slot, &u64)| ((slot.sent() - before) as f64 / lasted.as_secs_f64()) as u64;
-        let mut rates: Vec<u64> = self.slots.iter().zip(&sent).map(rate).collect();
+        let started = self.slots.iter().zip(&sent).filter(|(slot, _)| slot.process.is_some() || slot.sent() > 0);
+        let mut rates: Vec<u64> = started.map(rate).collect();
         rates.sort_unstable();
         let (mean, p99) = (rates.iter().sum::<u64>() / rates.len() as u64, rates[(rates.len() - 1) * 99 / 100]);
         let most = rates[rates.len() - 1];
         let (lasted, took) = (lasted.as_secs_f64(), converged.as_secs_f64());
         self.say(&format!("{what:<28} {lasted:>9.1} {mean:>10} {p99:>10} {most:>10} {took:>11.2}"));
+        if let Some(wrong) = &wrong {
+            self.say(&format!("still, {wrong}"));
+        }
         if let Some(wrong) = wrong.or_else(|| (converged > within).then(|| format!("it took {took:.2} s"))) {
             self.violations.push(Violation::new(101, "everybody soon sees who is there", format!("{what}: {wrong}")));
         }

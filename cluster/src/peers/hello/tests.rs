@@ -106,6 +106,21 @@ fn each_thing_that_is_wrong_has_its_reason_and_names_both() {
 }
 
 #[test]
+fn who_is_introduced_is_read_as_it_was_told_up_to_a_bound_and_only_if_it_can_be_dialed() {
+    let members: Vec<SocketAddr> = (1..=5).map(|last| ([192, 0, 2, last], 7946).into()).collect();
+    let hello = introducing(greeting(&me(), 0), &members);
+    assert_eq!(introduced(&hello).collect::<Vec<_>>(), members[..INTRODUCED_MAX]);
+    assert_eq!(introduced(&greeting(&me(), 0)).count(), 0);
+    for (told, dialed) in
+        [("", ""), ("x", ""), ("0.0.0.0:7 192.0.2.1:0 [2001:db8::1]:7946", "[2001:db8::1]:7946"), ("  192.0.2.1:1  ", "192.0.2.1:1")]
+    {
+        let hello = Hello { introduced: told.to_owned(), ..greeting(&me(), 0) };
+        let read: Vec<String> = introduced(&hello).map(|address| address.to_string()).collect();
+        assert_eq!(read.join(" "), dialed, "{told:?}");
+    }
+}
+
+#[test]
 fn a_refusal_is_one_line_on_either_side() {
     let address = "192.0.2.2:7946".parse().expect("an address");
     let said = refusal(Reason::Cluster, "a1 is of the cluster shop, b1 of the cluster store");
@@ -121,15 +136,29 @@ fn a_refusal_is_one_line_on_either_side() {
 proptest! {
     #[test]
     fn whatever_a_hello_says_the_answer_is_a_peer_that_is_who_it_is_or_one_line(
-        texts in proptest::array::uniform6("\\PC{0,70}|eu|us|shop|b1|a1|[\\x00-\\x7f]{0,20}|192\\.0\\.2\\.2:[0-9]{1,6}"),
+        texts in proptest::array::uniform7("\\PC{0,70}|eu|us|shop|b1|a1|[\\x00-\\x7f]{0,20}|192\\.0\\.2\\.2:[0-9]{1,6}"),
         numbers in any::<[u64; 4]>(),
         node in "\\PC{0,70}|b1|a1",
     ) {
-        let [cluster, named, region, zone, address, build] = texts;
+        let [cluster, named, region, zone, address, build, introduced] = texts;
         let [generation, secrets, protocol_min, protocol_max] = numbers;
         let (protocol_min, protocol_max) = (protocol_min as u32 % 3, protocol_max as u32 % 3);
         let secrets = if secrets % 2 == 0 { u64::from_be_bytes([1; 8]) } else { secrets };
-        let hello = Hello { cluster, node: named, region, zone, address, build, generation, secrets, protocol_min, protocol_max, dial: 1 };
+        let hello = Hello {
+            cluster,
+            node: named,
+            region,
+            zone,
+            address,
+            build,
+            generation,
+            secrets,
+            protocol_min,
+            protocol_max,
+            dial: 1,
+            introduced,
+        };
+        prop_assert!(super::introduced(&hello).count() <= INTRODUCED_MAX);
         match judge(&me(), &Identity { node: node.as_str().into(), region: None }, &hello) {
             Ok(peer) => prop_assert!(*peer.node == node && hello.node == node && node != "a1" && hello.cluster == "shop"),
             Err(refusal) => prop_assert!(!refusal.message.contains('\n') && refusal.message.chars().count() <= 240),

@@ -17,6 +17,7 @@ use cluster::{
 };
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     sync::{Arc, Weak},
 };
 
@@ -50,6 +51,11 @@ impl Inbox for Ear {
         if let Some(part) = self.0.upgrade() {
             part.tell_links();
         }
+    }
+
+    fn members_of(&self, region: &str) -> Vec<SocketAddr> {
+        let Some(part) = self.0.upgrade() else { return Vec::new() };
+        part.gossip.view().of_region(region).filter(|member| member.is_alive()).map(|member| member.facts.address).collect()
     }
 
     fn lost(&self, peer: &Peer, why: &Lost) {
@@ -115,7 +121,7 @@ impl Wire for Carrier {
 
 impl Part {
     /// A peer by chance: of this region for its ring, of another one for the ring of the world.
-    fn anyone(&self, ring: gossip::Ring) -> Option<std::net::SocketAddr> {
+    fn anyone(&self, ring: gossip::Ring) -> Option<SocketAddr> {
         let mut peers: Vec<Arc<Peer>> = self.peers.links().into_iter().map(|link| link.peer).collect();
         peers.retain(|peer| (peer.region == self.site.region) == (ring == gossip::Ring::Region));
         let at = usize::try_from(self.world.chance() % peers.len().max(1) as u64).unwrap_or_default();

@@ -6,7 +6,7 @@ use cluster::{
     World,
     peers::{
         Me, Refused,
-        fuzzing::{Beats, greeting, judge},
+        fuzzing::{Beats, greeting, introduced, introducing, judge},
         is_name, refusal,
     },
     trust::{Claimed, Identity, Trust},
@@ -48,7 +48,8 @@ fn me() -> Me {
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 7_900);
 
 fn they() -> Hello {
-    greeting(&Me { node: "b1".into(), region: "us".into(), address: ([192, 0, 2, 2], 7_900).into(), ..me() }, 3)
+    let greeting = greeting(&Me { node: "b1".into(), region: "us".into(), address: ([192, 0, 2, 2], 7_900).into(), ..me() }, 3);
+    introducing(greeting, &[([192, 0, 2, 3], 7_900).into(), ([192, 0, 2, 4], 7_900).into()])
 }
 
 fn frames() -> Vec<Vec<u8>> {
@@ -167,6 +168,8 @@ fn read_hello(input: &[u8]) -> Verdict {
     let node = if certificate & 2 == 0 { hello.node.as_str() } else { "b1" };
     let identity = Identity { node: node.into(), region: (certificate & 1 == 1).then(|| "us".into()) };
     let me = me();
+    let introduced = metered(|| introduced(&hello));
+    hold(introduced.len() <= 3 && introduced.iter().all(|member| member.port() != 0), "a few are introduced, who can be dialed")?;
     match metered(|| judge(&me, &identity, &hello)) {
         Ok(peer) => {
             let named = is_name(&peer.node) && is_name(&peer.region) && (peer.zone.is_empty() || is_name(&peer.zone));

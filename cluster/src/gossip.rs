@@ -236,6 +236,9 @@ impl Gossip {
             return;
         }
         self.traffic.idle();
+        if ring == Ring::World && from.region != self.region && lock(&self.picture).knock(&from.region) {
+            self.wake.notify_one();
+        }
     }
 
     /// A peer has said goodbye over its link. What others hear of it by gossip is heard at once here.
@@ -359,6 +362,7 @@ impl<'a> Rings<'a> {
         if let Some(world) = &self.world {
             world.write(&step.world, hurry).await;
             world.set_neighbours(step.neighbours);
+            world.meet(&step.unheard);
         }
         if let Some(picture::Mutes { region, world }) = step.mutes {
             self.region.desk().mute(region);

@@ -53,6 +53,12 @@ const NAMED_FOR: Duration = Duration::from_secs(5);
 /// anything else.
 const RESUMES_FOR: Duration = Duration::from_secs(8);
 
+/// A link into the own region comes so much later than the one that it was learned of by.
+const BRIDGE_LEAST: Duration = Duration::from_millis(250);
+
+/// In the ring of its region for so long, a node has heard from it what its first peer there knows.
+const LISTENS_FOR: Duration = Duration::from_millis(1_500);
+
 pub(super) struct Picture {
     me: Arc<str>,
     facts: Facts,
@@ -69,6 +75,8 @@ pub(super) struct Picture {
     goodbyes: BTreeMap<Arc<str>, (u64, Instant)>,
     /// The peers that there are links to, and their regions; `None` where nobody has said.
     linked: Option<BTreeMap<Arc<str>, Arc<str>>>,
+    /// The regions of which somebody has spoken to this node in the ring of the world while it was not in it.
+    knocks: BTreeSet<Arc<str>>,
     region_voice: Voice,
     world_voice: Voice,
     election: Election,
@@ -104,6 +112,8 @@ pub(super) struct Step {
     pub(super) in_world: bool,
     /// Where the others who speak for this region are.
     pub(super) neighbours: Vec<SocketAddr>,
+    /// Those of them who are not heard in the ring of the world.
+    pub(super) unheard: Vec<SocketAddr>,
     pub(super) changed: bool,
     pub(super) conflict: Option<Conflict>,
 }
@@ -134,6 +144,7 @@ impl Picture {
             forgotten: Forgotten::default(),
             goodbyes: BTreeMap::new(),
             linked: None,
+            knocks: BTreeSet::new(),
             region_voice: Voice::default(),
             world_voice: Voice::default(),
             election: Election::default(),
@@ -185,6 +196,17 @@ impl Picture {
             self.linked = Some(linked);
             self.disturbed = true;
         }
+    }
+
+    /// Somebody of this region tries to reach this node in the ring of the world, which it is not in. Whether that is news.
+    pub(super) fn knock(&mut self, region: &Arc<str>) -> bool {
+        let linked = || self.linked.iter().flat_map(BTreeMap::values).any(|linked| linked == region);
+        let news = !self.knocks.contains(region) && !self.view.regions.get(region).is_some_and(|region| region.reachable) && linked();
+        if news {
+            self.knocks.insert(Arc::clone(region));
+            self.disturbed = true;
+        }
+        news
     }
 
     pub(super) fn goodbye(&mut self, name: &Arc<str>, generation: u64, now: Instant) {
@@ -248,12 +270,11 @@ impl Picture {
     /// Looks at what has changed.
     pub(super) fn step(&mut self, now: Instant) -> Step {
         let changed = self.region.take_changed() | self.world.take_changed() | std::mem::take(&mut self.disturbed);
-        let was_in_world = self.world_id.is_some();
         if !changed && self.next.is_some_and(|next| now < next) {
-            return Step { in_world: was_in_world, neighbours: self.neighbours(), ..Step::default() };
+            return self.goes_on();
         }
         if let Some(conflict) = self.conflict(now) {
-            return Step { conflict: Some(conflict), in_world: was_in_world, ..Step::default() };
+            return Step { conflict: Some(conflict), ..self.goes_on() };
         }
         self.learn_forgotten(now);
         let heard = Heard::of(self, now);
@@ -266,11 +287,16 @@ impl Picture {
         }
 
         let rank = self.rank();
-        let in_world = self.election.decide(rank.is_some(), self.is_bridge(), now);
+        let knocks = std::mem::take(&mut self.knocks);
+        let knocked = knocks.iter().any(|region| !heard.is_noticed(region));
+        let listens = self.listens(now);
+        let patience = if knocked { Duration::ZERO } else { BRIDGE_LEAST + election::turn(&self.me, self.ours.len()) + listens };
+        let bridges = knocked || self.is_bridge(&heard);
+        let in_world = self.election.decide(rank.is_some() && listens.is_zero(), bridges, patience, now);
         let (region, world) = self.speak(rank, &heard, now);
         self.next = Some(now + if self.is_busy() { Duration::from_millis(250) } else { Duration::from_secs(2) });
         let mutes = Some(Mutes { region: self.mutes(&self.region, now), world: self.mutes(&self.world, now) });
-        Step { region, world, mutes, in_world, neighbours: self.neighbours(), changed, conflict: None }
+        Step { region, world, mutes, in_world, changed, ..self.goes_on() }
     }
 
     /// Whether somebody else is this node, or whether it has been forgotten.
@@ -510,17 +536,35 @@ impl Picture {
         self.view.regions.get(&self.facts.region)?.representatives.iter().position(|name| *name == self.me)
     }
 
-    /// Whether there is a link into a region that is not heard.
-    fn is_bridge(&self) -> bool {
-        let unheard = |region: &Arc<str>| !self.view.regions.get(region).is_some_and(|region| region.reachable);
-        self.linked.iter().flat_map(BTreeMap::values).any(unheard)
+    /// Whether there is a link into a region that nobody of this one hears.
+    fn is_bridge(&self, heard: &Heard) -> bool {
+        let mut regions = self.linked.iter().flat_map(BTreeMap::values).filter(|region| **region != self.facts.region);
+        regions.any(|region| !heard.is_noticed(region))
     }
 
-    /// Where the others are who speak for this region, and so should be in the ring of the world.
-    fn neighbours(&self) -> Vec<SocketAddr> {
+    /// How much longer this node listens to the ring of its region before it takes a part in that of the world, if there is anybody to
+    /// listen to: it has just started, and may know too few to tell who speaks for the region.
+    fn listens(&self, now: Instant) -> Duration {
+        let accompanied = self.linked.iter().flat_map(BTreeMap::values).any(|region| *region == self.facts.region);
+        let listened = self.entered.map(|entered| entered + LISTENS_FOR).filter(|_| accompanied);
+        listened.map_or(Duration::ZERO, |listened| listened.saturating_duration_since(now))
+    }
+
+    /// The others who speak for this region, and so should be in the ring of the world.
+    fn neighbours(&self) -> impl Iterator<Item = &Member> {
         let speakers = self.view.regions.get(&self.facts.region).into_iter().flat_map(|region| &region.representatives);
-        let others = speakers.filter(|name| **name != self.me).filter_map(|name| self.view.members.get(name));
-        others.map(|member| member.facts.address).collect()
+        speakers.filter(|name| **name != self.me).filter_map(|name| self.view.members.get(name))
+    }
+
+    fn is_in_world(&self, name: &str) -> bool {
+        self.world.named(name).any(|(_, sighting)| sighting.live)
+    }
+
+    /// Nothing is to be done but to go on.
+    fn goes_on(&self) -> Step {
+        let neighbours = self.neighbours().map(|member| member.facts.address).collect();
+        let unheard = self.neighbours().filter(|member| !self.is_in_world(&member.name)).map(|member| member.facts.address).collect();
+        Step { in_world: self.world_id.is_some(), neighbours, unheard, ..Step::default() }
     }
 
     fn is_busy(&self) -> bool {

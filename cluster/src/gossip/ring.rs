@@ -172,6 +172,16 @@ impl OpenRing {
         *self.desk.neighbours.lock().unwrap_or_else(PoisonError::into_inner) = neighbours;
     }
 
+    /// Speaks to one of these. chitchat does so by itself only now and then where it has many dead to try, and who has left is among
+    /// them for minutes.
+    pub(super) fn meet(&self, unheard: &[SocketAddr]) {
+        let first = self.desk.outside.world.chance() as usize % unheard.len().max(1);
+        if let Some(address) = unheard.get(first) {
+            // It has ended, and whoever runs it learns of it.
+            let _ = self.handle.gossip(*address);
+        }
+    }
+
     /// Ends when chitchat's task does. Not to be waited for again after that.
     pub(super) async fn ended(&mut self) -> String {
         (&mut self.ended).await

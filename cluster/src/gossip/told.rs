@@ -12,7 +12,7 @@
 //! | `x/NAME` `X/REGION` | both | forget what is not newer than this generation |
 //! | `w` | both | `1`: it is a representative, and the keys below count |
 //! | `m/NAME` | both | a [`Record`]: in the ring of the world of its own region's members, in the region's of the others' |
-//! | `n` | world | the regions that it hears |
+//! | `n` | both | it is in the ring of the world, and hears these regions there |
 //! | `r/REGION` | region | who speaks for the region, and whom it hears |
 //! | `q/REGION/SERVICE` | region | the region's `h/SERVICE` |
 //! | `e` | world | it is no representative any more and does not speak here again |
@@ -100,7 +100,7 @@ impl Told {
                 return (self.row.is_some() == value.is_some()).then_some(());
             }
             ("w", value) => self.speaks = value == Some("1"),
-            ("n", Some(value)) => self.hears = names(value, REGIONS_MAX)?,
+            ("n", value) => self.hears = value.map_or_else(|| Some(BTreeSet::new()), |value| names(value, REGIONS_MAX))?,
             ("e", value) => self.ended = value == Some("1"),
             // A newer release says more, and one whose state is gone says nothing.
             _ => {}

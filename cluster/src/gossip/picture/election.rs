@@ -4,6 +4,7 @@
 //! Nobody is elected: each node computes who speaks for its region from what it sees, and what it sees changes often while a
 //! cluster starts or is restarted. So it waits a little before it enters, and longer before it leaves.
 
+use crate::topology::Fnv;
 use std::time::{Duration, Instant};
 
 /// A node that would speak for its region for so long does, and one that would not for so long stops.
@@ -13,6 +14,10 @@ const UNELECTED_FOR: Duration = Duration::from_secs(5);
 /// A node with a link into a region that nobody hears stays for so long after it is heard: by then those who speak for the
 /// two have links of their own.
 pub(super) const BRIDGES_FOR: Duration = Duration::from_secs(20);
+
+/// Who could bridge waits for so long for each member of its region, and at most the most, whether another one does.
+const TURN_STEP: Duration = Duration::from_millis(250);
+const TURN_MOST: Duration = Duration::from_secs(6);
 
 /// In the ring for so long, a node knows what it has to pass on.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
@@ -24,7 +29,8 @@ pub(super) const GOODBYE_FOR: Duration = Duration::from_millis(1_500);
 pub(super) struct Election {
     elected_since: Option<Instant>,
     unelected_since: Option<Instant>,
-    /// When there was last a link into a region that was not heard.
+    /// Since when there is a link into a region that is not heard, and when there last was for long enough.
+    bridges_since: Option<Instant>,
     bridged: Option<Instant>,
     entered: Option<Instant>,
     leaving: Option<Instant>,
@@ -48,14 +54,15 @@ impl Election {
         lasts(self.entered, SETTLED_AFTER, now)
     }
 
-    /// Whether the node should be in the ring, if it is elected now, or bridges.
-    pub(super) fn decide(&mut self, elected: bool, bridges: bool, now: Instant) -> bool {
+    /// Whether the node should be in the ring, if it is elected now, or could be a bridge, which it is after some patience.
+    pub(super) fn decide(&mut self, elected: bool, bridges: bool, patience: Duration, now: Instant) -> bool {
         if elected {
             (self.elected_since, self.unelected_since) = (self.elected_since.or(Some(now)), None);
         } else {
             (self.elected_since, self.unelected_since) = (None, self.unelected_since.or(Some(now)));
         }
-        if bridges {
+        self.bridges_since = if bridges { self.bridges_since.or(Some(now)) } else { None };
+        if lasts(self.bridges_since, patience, now) {
             self.bridged = Some(now);
         }
         let bridges = self.bridged.is_some_and(|bridged| now < bridged + BRIDGES_FOR);
@@ -69,8 +76,21 @@ impl Election {
 
     /// Whether time alone will change what it decides.
     pub(super) fn is_undecided(&self) -> bool {
-        if self.entered.is_some() { self.unelected_since.is_some() } else { self.elected_since.is_some() }
+        let elections = if self.entered.is_some() { self.unelected_since } else { self.elected_since };
+        self.bridges_since.is_some() || elections.is_some()
     }
+}
+
+/// How long a member waits where all might have a link into the same region, as they have where all start with one seed. Half of
+/// them wait for the longest, half of the rest a step less, and so on: however many there are, about one begins at once, and few
+/// do before they hear of it.
+pub(super) fn turn(name: &str, members: usize) -> Duration {
+    let members = u32::try_from(members).unwrap_or(u32::MAX);
+    let steps = members.checked_next_power_of_two().map_or(u32::BITS, u32::ilog2);
+    let mut hash = Fnv::default();
+    hash.add(name.as_bytes());
+    let halvings = hash.mixed().leading_zeros().min(steps);
+    TURN_STEP.saturating_mul(members).min(TURN_MOST) * (steps - halvings) / steps.max(1)
 }
 
 fn lasts(since: Option<Instant>, long: Duration, now: Instant) -> bool {
@@ -89,7 +109,7 @@ mod tests {
         let mut inside = false;
         let mut seen = String::new();
         for second in seconds.chars() {
-            let decided = election.decide(second == 'e', second == 'b', now);
+            let decided = election.decide(second == 'e', second == 'b', Duration::from_secs(1), now);
             match (inside, decided) {
                 (false, true) => election.entered(now),
                 (true, false) => election.left(),
@@ -115,7 +135,23 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_enters_at_once_and_stays_until_others_have_links() {
-        check("b.......................", "++++++++++++++++++++++--");
+    fn of_many_who_could_bridge_few_do_before_they_hear_of_the_first() {
+        assert_eq!(turn("a", 1), Duration::ZERO, "nobody else is there");
+        for members in [2, 3, 10, 30, 100, 300, 1_000] {
+            let mut turns: Vec<Duration> = (0..members).map(|number| turn(&format!("n-{number:03}"), members)).collect();
+            turns.sort();
+            let soon = turns[0] + Duration::from_secs(1);
+            let early = turns.iter().filter(|turn| **turn < soon).count();
+            assert!(turns[0] <= Duration::from_secs(1), "{members}: the first waits for {:?}", turns[0]);
+            assert!(members < 10 || early <= 12, "{members}: {early} within a second");
+            assert!(turns[members - 1] <= TURN_MOST);
+        }
+        assert!(turn("a", usize::MAX) <= TURN_MOST);
+    }
+
+    #[test]
+    fn a_bridge_that_nobody_forestalls_enters_and_stays_until_others_have_links() {
+        check("b.b.b.", "------");
+        check("bb.........................", "-++++++++++++++++++++++----");
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Heard {
     heard: BTreeSet<Arc<str>>,
     /// Those that were heard before this node had to enter its ring anew.
     resumed: BTreeSet<Arc<str>>,
+    /// The regions that somebody of this region says it hears in the ring of the world, whether or not it passes on from there.
+    noticed: BTreeSet<Arc<str>>,
     hears: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     health: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Summary>>,
 }
@@ -65,6 +67,8 @@ impl Heard {
         heard.neighbours.retain(|name, _| !picture.is_in_region(name));
         heard.heard = heard.speakers.keys().cloned().collect();
         heard.hears.entry(Arc::clone(own)).or_default().extend(heard.speakers.keys().cloned());
+        let present = picture.region.iter().filter(|(_, sighting)| sighting.is_present());
+        heard.noticed = present.flat_map(|(_, sighting)| sighting.told.hears.iter().cloned()).collect();
         let passing = Self::passing(picture, now);
         for (_, sighting) in passing.iter().filter(|(_, sighting)| sighting.is_present()) {
             if speaks {
@@ -165,6 +169,11 @@ impl Heard {
     /// Whether anybody says anything of it.
     pub(super) fn hears_of(&self, region: &Arc<str>) -> bool {
         self.heard.contains(region)
+    }
+
+    /// Whether somebody of this region is in touch with it, or was just now.
+    pub(super) fn is_noticed(&self, region: &Arc<str>) -> bool {
+        self.reachable(region) || self.noticed.contains(region)
     }
 
     pub(super) fn regions(&self) -> impl Iterator<Item = Arc<str>> + '_ {

@@ -315,7 +315,8 @@ fn a_link_into_a_region_that_is_not_heard_makes_a_node_join_the_ring_of_the_worl
     scene.step(5.0);
     assert!(scene.picture.world_id.is_none());
     scene.picture.linked([("a".into(), "eu".into()), ("u1".into(), "us".into())].into());
-    assert!(scene.step(0.1).in_world);
+    assert!(!scene.step(0.1).in_world, "another one may come first");
+    assert!(scene.step(7.0).in_world);
     assert!(scene.step(60.0).in_world, "it is still not heard");
     scene.speaker("u1", "us", &[]);
     assert!(scene.step(1.0).in_world);
@@ -323,6 +324,33 @@ fn a_link_into_a_region_that_is_not_heard_makes_a_node_join_the_ring_of_the_worl
     let step = scene.step(10.0);
     assert_eq!(said(&step.world, "e"), Some("1"), "it says goodbye to the ring");
     assert!(!scene.step(GOODBYE_FOR.as_secs_f64()).in_world);
+}
+
+#[test]
+fn a_node_does_not_bridge_where_another_one_of_its_region_does() {
+    let mut scene = Scene::new();
+    ["a", "b", "c", "d", "e", "f", "g", "h", "i"].iter().for_each(|name| scene.member(name, 1, &[]));
+    scene.step(0.0);
+    scene.picture.linked([("a".into(), "eu".into()), ("u1".into(), "us".into())].into());
+    scene.member("b", 1, &[("n", "us")]);
+    assert!(!scene.step(0.1).in_world);
+    assert!(!scene.step(9.0).in_world, "b is in touch with us");
+    scene.member("b", 1, &[("n", "")]);
+    scene.step(0.1);
+    assert!(scene.step(9.0).in_world);
+}
+
+#[test]
+fn a_node_that_has_just_started_listens_to_its_region_before_it_bridges() {
+    for (own, waits) in [(true, 2.0), (false, 0.1)] {
+        let mut scene = Scene::new();
+        let started = scene.now;
+        scene.picture.enters_region(id("me", 1), started);
+        let peers = [("u1".into(), "us".into()), ("a".into(), if own { "eu" } else { "us" }.into())];
+        scene.picture.linked(peers.into());
+        assert!(!scene.step(waits).in_world, "own {own}");
+        assert!(scene.step(2.0).in_world, "own {own}");
+    }
 }
 
 #[test]

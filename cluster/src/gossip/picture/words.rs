@@ -132,6 +132,9 @@ impl Picture {
         } else {
             voice.waits = true;
         }
+        if self.world_id.is_some() {
+            wanted.insert("n".to_owned(), list(&heard.speakers.keys().cloned().collect()));
+        }
         let settled = self.election.is_settled(now);
         voice.waits |= rank.is_some() && !settled;
         if let Some(rank) = rank.filter(|_| settled) {
